@@ -1,0 +1,58 @@
+"""Is this configuration usable? Settings, rules and the tests inside the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from detectors.sigma import RuleError, load_rules, run_tests
+from monitor.events import Record, arrow_batch, rule_fields
+from monitor.frames import to_frame
+from monitor.settings import Settings
+
+
+def check(settings: Settings) -> dict[str, Any]:
+    """Faults found, the number of rules and rule tests, and the settings in force, masked."""
+    faults: list[str] = []
+    rules = tests = 0
+    try:
+        loaded = load_rules(settings.detection.rules, rule_fields())
+    except RuleError as error:
+        faults += [f"{file}: {reason}" for file, reason in error.faults]
+    else:
+        rules = len(loaded.rules)
+
+        def frame(events: list[dict[str, Any]]) -> Any:
+            return to_frame(arrow_batch([msgspec.convert(e, Record) for e in events]), loaded.attribute_keys)
+
+        results = run_tests(loaded, frame)
+        tests = len(results)
+        faults += [
+            f"{result.rule.path}: test {result.name!r}: {result.message}" for result in results if not result.ok
+        ]
+        known = {rule.id for rule in loaded.rules}
+        faults += [
+            f"containment.rules: no rule has the id {rule_id!r}"
+            for rule_id in settings.containment.rules
+            if rule_id not in known
+        ]
+    masked = settings.masked()
+    return {
+        "ok": not faults,
+        "faults": faults,
+        "rules": rules,
+        "rule_tests": tests,
+        "settings": masked,
+        "settings_flat": dict(flatten(masked)),
+    }
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted names."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,123 @@
+"""The command line's way to a running daemon: its HTTP interfaces, nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from monitor.runtime import read_runtime
+
+PATIENCE_SECONDS = 60.0
+"""How long a sender keeps trying while the daemon is busy or restarting."""
+
+FINAL_STATES = frozenset({"contained", "partial", "unconfirmed", "failed", "expired", "cancelled", "released"})
+"""States in which an order stays unless a person acts."""
+
+
+class Unreachable(Exception):  # noqa: N818 - it states a fact, and the CLI shows it as one
+    """The daemon cannot be reached, or refused; the message names the remedy."""
+
+
+class Client:
+    """Speaks to one daemon. Errors are raised as Unreachable with what the daemon said."""
+
+    def __init__(self, console_url: str, edge_url: str, token: str | None) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.console_url = console_url
+        self._console = httpx.Client(base_url=console_url, headers=headers, timeout=30, trust_env=False)
+        self._edge = httpx.Client(base_url=edge_url, headers=headers, timeout=60, trust_env=False)
+
+    @classmethod
+    def find(cls, data: Path) -> Client:
+        """The daemon that WATCHKEEPER_URL names, else the one that runs on ``data``."""
+        token = os.environ.get("WATCHKEEPER_TOKEN")
+        if url := os.environ.get("WATCHKEEPER_URL"):
+            return cls(url, os.environ.get("WATCHKEEPER_EDGE_URL", url), token)
+        runtime = read_runtime(data)
+        if runtime is None:
+            raise Unreachable(
+                f"no daemon runs on {data}; start one with `watchkeeper serve`, or set "
+                "WATCHKEEPER_URL and WATCHKEEPER_TOKEN"
+            )
+        return cls(runtime.console_url, runtime.edge_url, token or runtime.token)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """A GET on the console's API, as JSON."""
+        return self._call("GET", path, params={k: v for k, v in query.items() if v is not None})
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """A POST on the console's API, as JSON."""
+        return self._call("POST", path, json=body)
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            reply = self._console.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{self.console_url} does not answer: {error}") from None
+        if reply.is_error:
+            raise Unreachable(problem(reply))
+        return reply.json()
+
+    def send(self, lines: list[bytes], live: bool) -> dict[str, Any]:
+        """Send events as one NDJSON request and wait until they are durable.
+
+        A busy daemon is given time, and a lost answer is asked for again: events keep
+        their ids, so nothing arrives twice. Returns accepted, duplicates and rejected.
+        """
+        headers = {"Content-Type": "application/x-ndjson"}
+        if not live:
+            headers["Watchkeeper-Replay"] = "true"
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                reply = self._edge.post("/v1/events", content=b"\n".join(lines), headers=headers)
+            except httpx.TransportError as error:
+                if time.monotonic() > deadline:
+                    raise Unreachable(f"{self._edge.base_url} does not answer: {error}") from None
+                time.sleep(0.5)
+                continue
+            if reply.status_code in (429, 503) and time.monotonic() < deadline:
+                time.sleep(min(float(reply.headers.get("Retry-After", 1)), 10))
+                continue
+            body: dict[str, Any] = reply.json()
+            if reply.is_error and "rejected" not in body:
+                raise Unreachable(problem(reply))
+            return {"accepted": 0, "duplicates": 0, "rejected": [], **body}
+
+    def alerts(self, **query: Any) -> Iterator[dict[str, Any]]:
+        """Every alert that matches, page by page."""
+        cursor = None
+        while True:
+            page = self.get("/api/v1/alerts", cursor=cursor, **query)
+            yield from page["items"]
+            cursor = page.get("next_cursor")
+            if cursor is None:
+                return
+
+    def follow_order(self, request_id: str, patience: float) -> Iterator[dict[str, Any]]:
+        """The order each time its state changes, until it is final or patience ends."""
+        deadline = time.monotonic() + patience
+        shown = None
+        while True:
+            order = self.get(f"/api/v1/orders/{request_id}")
+            over = order["state"] in FINAL_STATES or time.monotonic() > deadline
+            if order["state"] != shown or over:
+                shown = order["state"]
+                yield order
+            if over:
+                return
+            time.sleep(0.1)
+
+
+def problem(reply: httpx.Response) -> str:
+    """An RFC 9457 problem as one line for people."""
+    try:
+        body = reply.json()
+        return f"{body.get('title', reply.reason_phrase)}: {body.get('detail', '')}".rstrip(": ")
+    except ValueError:
+        return f"{reply.status_code} {reply.reason_phrase}"

@@ -1,0 +1,171 @@
+"""The supervisor: prepares the data folder, starts the three processes, keeps them alive.
+
+Order matters at the end: the edge stops first and seals the spool, detection judges what
+is left, and the console stores it. Listening sockets belong to the supervisor, so a
+process that is started again finds its callers waiting, not refused.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from monitor.runtime import Runtime, sole_owner, write_runtime
+from monitor.settings import Settings
+from monitor.telemetry import configure, logger
+
+SPAWN = multiprocessing.get_context("spawn")
+"""Never fork: an open chDB hangs in the child."""
+
+STEADY_SECONDS = 30.0
+LONGEST_PAUSE = 5.0
+DRAIN_SECONDS = 20.0
+
+
+@dataclass
+class Part:
+    """One of the three processes and how often it had to be started of late."""
+
+    name: str
+    target: Callable[..., None]
+    arguments: tuple[Any, ...]
+    process: BaseProcess | None = None
+    started: float = 0.0
+    failures: int = 0
+    due: float = 0.0
+
+    def start(self) -> None:
+        """Start the process."""
+        self.process = SPAWN.Process(target=self.target, args=self.arguments, name=f"watchkeeper-{self.name}")
+        self.process.start()
+        self.started = time.monotonic()
+
+    def keep_alive(self) -> None:
+        """Start it again if it ended; after repeated failures, ever later."""
+        if self.process is None or self.process.is_alive():
+            return
+        moment = time.monotonic()
+        if self.due == 0.0:
+            self.failures = 0 if moment - self.started > STEADY_SECONDS else self.failures + 1
+            pause = min(LONGEST_PAUSE, 0.1 * 2**self.failures)
+            self.due = moment + pause
+            logger().error(
+                "a process ended and will be started again",
+                part=self.name,
+                exit_code=self.process.exitcode,
+                pause_seconds=pause,
+            )
+        if moment >= self.due:
+            self.due = 0.0
+            self.start()
+
+    def stop(self) -> None:
+        """Ask it to drain and end; insist after ``DRAIN_SECONDS``."""
+        if self.process is None or not self.process.is_alive():
+            return
+        self.process.terminate()
+        self.process.join(DRAIN_SECONDS)
+        if self.process.is_alive():
+            logger().error("a process did not end in time and was killed", part=self.name)
+            self.process.kill()
+            self.process.join()
+
+
+def listen(host: str, port: int, what: str) -> socket.socket:
+    """A listening socket. Raises OSError whose message names the setting to change."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another {what}.port"
+        ) from None
+    sock.listen(512)
+    sock.set_inheritable(True)
+    return sock
+
+
+def address(sock: socket.socket) -> str:
+    """The socket's URL."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    ``announce`` is called once everything answers, with the addresses and a one-time
+    login link. Raises DaemonRunning, RuleError, SettingsError or OSError before anything
+    is started where it cannot run as asked.
+    """
+    from monitor.processes import console, detection, edge
+
+    configure("supervisor")
+    with sole_owner(settings.data):
+        prepared = prepare(settings)
+        edge_socket = listen(settings.edge.host, settings.edge.port, "edge")
+        console_socket = listen(settings.console.host, settings.console.port, "console")
+        runtime = Runtime(prepared.pid, address(edge_socket), address(console_socket), prepared.token)
+        parts = [
+            Part("edge", edge.run, (settings, edge_socket, prepared.rules_hash)),
+            Part("detection", detection.run, (settings, runtime.console_url)),
+            Part("console", console.run, (settings, console_socket)),
+        ]
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        try:
+            for part in parts:
+                part.start()
+            write_runtime(settings.data, runtime)
+            announce(runtime, f"{settings.console.public_url or runtime.console_url}/login?token={prepared.login}")
+            while not stop.wait(0.1):
+                for part in parts:
+                    part.keep_alive()
+        finally:
+            for part in parts:
+                part.stop()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the supervisor made before it started anything."""
+
+    pid: int
+    token: str
+    login: str
+    rules_hash: str
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Check the rules, migrate the state database, make the local key and the login link."""
+    import os
+
+    from detectors.sigma import load_rules
+    from monitor.events import rule_fields
+    from monitor.sources.keys import Keys
+    from monitor.store.migrate import migrate_state
+    from monitor.store.state import State
+    from monitor.web.auth import create_login_link
+
+    rules = load_rules(settings.detection.rules, rule_fields())
+    migrate_state(settings.state_file)
+    state = State(settings.state_file)
+    try:
+        token = Keys(state).renew_local()
+        login = create_login_link(state, "admin")
+    finally:
+        state.close()
+    return Prepared(os.getpid(), token, login, rules.hash)
+
+

@@ -1,0 +1,241 @@
+"""The event schema, defined once.
+
+From ``COLUMNS`` come the Arrow schema of the spool, the polars frame, the ClickHouse
+table, the check of incoming JSON, the field names of rules and docs/events.md.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from detectors.base import Fields
+
+EVENT_TYPES = {
+    "task.created": "a task or session step begins; carries goal and initiator",
+    "policy.checked": "a policy engine or guardrail decided",
+    "model.invoked": "one model call, with provenance and usage",
+    "tool.requested": "the agent asked for a tool call",
+    "tool.approved": "the call was allowed, by policy or by a human",
+    "tool.executed": "the call ran, with result and outcome",
+    "human.reviewed": "a human approved, rejected or changed something",
+    "task.completed": "the task ended, with its outcome",
+    "change.declared": "model, prompt, tools, policy or permissions were changed on purpose",
+    "telemetry.unmapped": "a record that no map recognised, kept whole in `attributes`",
+}
+
+RESERVED = "watchkeeper."
+"""Attributes with this prefix are Watchkeeper's own marks; a producer cannot set them."""
+
+REPLAYED = RESERVED + "replay"
+"""Marks an event that came from `watchkeeper replay`: nothing it causes pages or stops anybody."""
+
+
+class Kind(enum.Enum):
+    """What a column holds: its Arrow type, its ClickHouse type and its Python type."""
+
+    STRING = ("string", pa.string(), "Nullable(String)", str)
+    LABEL = ("string", pa.string(), "LowCardinality(Nullable(String))", str)
+    ENUM = ("enum", pa.string(), "LowCardinality(Nullable(String))", str)
+    INTEGER = ("integer", pa.int64(), "Nullable(Int64)", int)
+    FLOAT = ("float", pa.float64(), "Nullable(Float64)", float)
+    TIMESTAMP = ("timestamp", pa.timestamp("us", "UTC"), "Nullable(DateTime64(6, 'UTC'))", datetime)
+    LIST = ("list", pa.list_(pa.string()), "Array(String)", list[str])
+    MAP = ("map", pa.map_(pa.string(), pa.string()), "Map(String, String)", dict[str, str])
+
+    def __init__(self, label: str, arrow: pa.DataType, clickhouse: str, python: Any) -> None:
+        self.label = label
+        self.arrow = arrow
+        self.clickhouse = clickhouse
+        self.python = python
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``otel`` names the OpenTelemetry attributes that carry it, best first."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    otel: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    required: bool = False
+
+    @property
+    def clickhouse(self) -> str:
+        """The column's ClickHouse type; a required column is not nullable."""
+        declared = self.kind.clickhouse
+        return declared.replace("Nullable(", "", 1).replace(")", "", 1) if self.required else declared
+
+
+S, L, E, I, F, T = Kind.STRING, Kind.LABEL, Kind.ENUM, Kind.INTEGER, Kind.FLOAT, Kind.TIMESTAMP
+
+COLUMNS: tuple[Column, ...] = (
+    Column("event_id", S, "producer's id, UUIDv7 advised; the deduplication key", required=True),
+    Column(
+        "event_type",
+        E,
+        "what happened; see the event types",
+        ("gen_ai.operation.name",),
+        tuple(EVENT_TYPES),
+        required=True,
+    ),
+    Column("timestamp", T, "event time, UTC, microseconds", required=True),
+    Column("ingested_at", T, "when Watchkeeper received it; set by the daemon"),
+    Column("tenant", L, "customer or business unit; `default` where none is given", ("tenant.id",)),
+    Column("environment", L, "`production`, `staging`, `development`", ("deployment.environment.name",)),
+    Column(
+        "agent_id",
+        L,
+        "stable identity: service name and agent name, never a per-run id",
+        ("gen_ai.agent.name", "service.name"),
+        required=True,
+    ),
+    Column(
+        "identity",
+        E,
+        "bound: the key is tied to this agent; declared: the sender says so; provisional: not known yet",
+        values=("bound", "declared", "provisional"),
+    ),
+    Column("delegated_by", L, "the agent that handed the task over"),
+    Column(
+        "agent_instance_id", S, "the per-process or per-run id", ("gen_ai.agent.id", "service.instance.id")
+    ),
+    Column("agent_version", L, "the agent's version", ("gen_ai.agent.version", "service.version")),
+    Column("business_role", L, "procurement, support and so on"),
+    Column("session_id", S, "conversation or run", ("session.id", "gen_ai.conversation.id")),
+    Column("task_id", S, "the task within the session"),
+    Column("correlation_id", S, "joins one workflow across systems; the trace id"),
+    Column("revision", I, "0 as first judged; later context arrives as its own record with a higher one"),
+    Column("span_id", S, "the span this event came from"),
+    Column("parent_span_id", S, "that span's parent"),
+    Column("initiator_id", S, "who started it", ("user.id", "enduser.id")),
+    Column("initiator_type", E, "what kind of party started it", values=("user", "agent", "system")),
+    Column("source_ip", L, "address of the caller", ("client.address",)),
+    Column("task_goal", S, "the goal, or the user's instruction"),
+    Column("model_provider", L, "provider of the model", ("gen_ai.provider.name", "gen_ai.system")),
+    Column("model_id", L, "identifier of the model", ("gen_ai.request.model", "gen_ai.response.model")),
+    Column("model_version", L, "version or hash of the model"),
+    Column("prompt_template_version", L, "version of the prompt template"),
+    Column("prompt_hash", L, "hash of the prompt"),
+    Column("retrieval_config", L, "configuration of retrieval"),
+    Column("tool_registry_version", L, "version of the tool registry"),
+    Column("policy_version", L, "version of the policy in force"),
+    Column("model_input", S, "messages as JSON text, often absent", ("gen_ai.input.messages",)),
+    Column("model_output", S, "messages as JSON text, often absent", ("gen_ai.output.messages",)),
+    Column("model_settings", S, "temperature, safety filters and the like, as JSON text"),
+    Column("output_hash", S, "hash of what the model or tool returned"),
+    Column("input_tokens", I, "tokens in", ("gen_ai.usage.input_tokens",)),
+    Column("output_tokens", I, "tokens out", ("gen_ai.usage.output_tokens",)),
+    Column("cost_usd", F, "cost in US dollars"),
+    Column("latency_ms", F, "duration in milliseconds"),
+    Column("confidence", F, "0 to 1"),
+    Column("tool_name", L, "the tool", ("gen_ai.tool.name",)),
+    Column("tool_call_id", S, "id of the call", ("gen_ai.tool.call.id",)),
+    Column("tool_kind", L, "function, extension, datastore", ("gen_ai.tool.type",)),
+    Column("tool_server", L, "the MCP server that carries the tool"),
+    Column("tool_description", S, "the description the model saw", ("gen_ai.tool.description",)),
+    Column("tool_args", S, "arguments, as JSON text or plain text", ("gen_ai.tool.call.arguments",)),
+    Column("tool_result", S, "result, as JSON text or plain text", ("gen_ai.tool.call.result",)),
+    Column(
+        "target",
+        S,
+        "what the call reaches: host, recipient, account, path",
+        ("server.address", "url.full"),
+    ),
+    Column("effect", E, "what the call does", values=("read", "write", "external", "irreversible")),
+    Column(
+        "data_classification",
+        E,
+        "most sensitive data touched",
+        values=("public", "internal", "confidential", "restricted"),
+    ),
+    Column("data_accessed", Kind.LIST, "tables, files, records"),
+    Column("policy_id", L, "the policy that decided", ("gen_ai.guardrail.id",)),
+    Column(
+        "policy_decision",
+        E,
+        "what it decided",
+        ("gen_ai.guardrail.decision",),
+        ("allow", "deny", "escalate", "redirect"),
+    ),
+    Column("policy_reason", S, "why", ("gen_ai.guardrail.reason",)),
+    Column("risk_tier", E, "risk of the action", values=("low", "medium", "high")),
+    Column("decision_source", L, "config, hook, user, policy engine"),
+    Column("reviewer_id", S, "the human who reviewed"),
+    Column("review_decision", E, "what the human decided", values=("approve", "reject", "modify")),
+    Column("approval_id", S, "ties a review to the calls it covers"),
+    Column("approval_expires_at", T, "until when the approval holds, UTC"),
+    Column("amount", F, "money moved, in the currency of `attributes.currency`"),
+    Column(
+        "change_kind",
+        E,
+        "what was changed, for `change.declared`",
+        values=("model", "prompt", "tools", "policy", "permission"),
+    ),
+    Column("change_ref", S, "the release or ticket of the change"),
+    Column(
+        "outcome",
+        E,
+        "how it ended",
+        values=("success", "failure", "blocked", "redirected", "timeout", "cancelled"),
+    ),
+    Column("error_type", L, "class of the error", ("error.type",)),
+    Column("error_message", S, "the error's message"),
+    Column("source", L, "which dialect or producer it came from, with version"),
+    Column("attributes", Kind.MAP, "everything else; nothing a producer sent is dropped without a mark"),
+)
+
+BY_NAME = {column.name: column for column in COLUMNS}
+
+ARROW_SCHEMA = pa.schema([pa.field(c.name, c.kind.arrow, nullable=not c.required) for c in COLUMNS])
+
+
+def rule_fields() -> Fields:
+    """The schema as rules see it: columns with kinds, and the OpenTelemetry aliases."""
+    aliases: dict[str, tuple[str, ...]] = {}
+    for column in COLUMNS:
+        for attribute in column.otel:
+            aliases[attribute] = (*aliases.get(attribute, ()), column.name)
+    return Fields({c.name: c.kind.label for c in COLUMNS}, aliases)
+
+
+def _annotation(column: Column) -> Any:
+    from typing import Literal
+
+    base = Literal[column.values] if column.values else column.kind.python
+    if column.kind is T:
+        base = datetime
+    return base if column.required and column.name != "event_id" else base | None
+
+
+def _record_fields() -> Iterable[tuple[Any, ...]]:
+    for column in COLUMNS:
+        required = column.required and column.name != "event_id"
+        annotation = _annotation(column)
+        yield (column.name, annotation) if required else (column.name, annotation, None)
+
+
+Record: Any = msgspec.defstruct("Record", list(_record_fields()), kw_only=True, gc=False)
+"""One checked event: every column an attribute, None where absent. ``event_id`` may be
+absent on the wire; the gate then derives it."""
+
+
+def arrow_batch(records: Sequence[Any]) -> pa.RecordBatch:
+    """Checked records as one Arrow batch of ``ARROW_SCHEMA``, a row each, in order."""
+    arrays = []
+    for column in COLUMNS:
+        name = column.name
+        values = [getattr(record, name) for record in records]
+        if column.kind is Kind.MAP:
+            values = [list(value.items()) if value else [] for value in values]
+        elif column.kind is Kind.LIST:
+            values = [value or [] for value in values]
+        arrays.append(pa.array(values, type=column.kind.arrow))
+    return pa.RecordBatch.from_arrays(arrays, schema=ARROW_SCHEMA)

@@ -1,0 +1,11 @@
+"""The faults that a user can mend: shown as one line, without a traceback."""
+
+from __future__ import annotations
+
+from detectors.sigma import RuleError
+from monitor.client import Unreachable
+from monitor.runtime import DaemonRunning
+from monitor.settings import SettingsError
+from monitor.sources.spool import SpoolError
+
+EXPECTED = (RuleError, Unreachable, DaemonRunning, SettingsError, SpoolError, OSError)

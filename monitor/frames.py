@@ -1,0 +1,46 @@
+"""From the spool's Arrow to the frame that detectors read, and back to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from monitor.events import ARROW_SCHEMA, REPLAYED
+
+
+def to_bytes(batch: pa.RecordBatch) -> bytes:
+    """A batch as an Arrow IPC stream, lz4: the payload of a spool record."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def from_bytes(payloads: Sequence[bytes]) -> pa.Table:
+    """Payloads of spool records as one table, in order."""
+    tables = [pa.ipc.open_stream(payload).read_all() for payload in payloads]
+    return pa.concat_tables(tables) if tables else ARROW_SCHEMA.empty_table()
+
+
+def to_frame(events: pa.Table | pa.RecordBatch, attribute_keys: Sequence[str] = ()) -> pl.DataFrame:
+    """Events as detectors read them.
+
+    All columns of the schema but ``attributes``, then ``replayed`` (bool) and one string
+    column ``attributes.<key>`` for each of ``attribute_keys``.
+    """
+    table = pa.table(events) if isinstance(events, pa.RecordBatch) else events
+    attributes = table["attributes"]
+    extra = {
+        f"attributes.{key}": pc.map_lookup(attributes, pa.scalar(key), "last") for key in attribute_keys
+    }
+    extra["replayed"] = pc.is_valid(pc.map_lookup(attributes, pa.scalar(REPLAYED), "last"))
+    plain = table.drop_columns(["attributes"])
+    for name, values in extra.items():
+        plain = plain.append_column(name, values)
+    framed = pl.from_arrow(plain)
+    assert isinstance(framed, pl.DataFrame)
+    return framed

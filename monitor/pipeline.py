@@ -1,0 +1,201 @@
+"""The main path: receive → gate → spool → detect → alert → respond, and store.
+
+Three loops, one to a process, joined only by the spool and the state database:
+
+- ``Intake`` (edge) checks what arrives and answers once it is on disk;
+- ``Watch`` (detection) judges the spool in order, files alerts and orders;
+- ``Keep`` (console) puts each sealed segment into ClickHouse, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from detectors.base import Finding
+from detectors.engine import Engine
+from monitor.alerting.alerts import AlertDesk
+from monitor.frames import from_bytes, to_frame
+from monitor.response.containment import SilenceProof
+from monitor.response.orders import OrderDesk
+from monitor.sources.commit import Committer
+from monitor.sources.gate import Gate, Rejected, Rejection
+from monitor.sources.keys import Sender
+from monitor.sources.spool import (
+    Entry,
+    Position,
+    Record,
+    SpoolReader,
+    is_sealed,
+    read_sealed,
+    segment_path,
+    segments,
+    spool_id,
+)
+from monitor.store.clickhouse import EventStore
+from monitor.store.positions import Positions
+from monitor.store.snapshots import Snapshots
+from monitor.store.state import State
+
+
+# --- edge: receive → gate → spool ---------------------------------------------------------
+
+
+@dataclass
+class Receipt:
+    """What became of one request: how many events are kept, and which were refused and why."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+class Intake:
+    """Takes in what a source has parsed. An answer means: on disk."""
+
+    def __init__(self, gate: Gate, committer: Committer) -> None:
+        self.gate = gate
+        self.committer = committer
+
+    async def receive(self, sender: Sender, items: Iterable[bytes | dict[str, object] | Rejected]) -> Receipt:
+        """Check each item, commit the good ones and the refused ones, then answer.
+
+        An item is one JSON object as bytes, an event already mapped from another dialect,
+        or the fault that a source met while parsing. Raises Busy where the spool is full
+        or too much is waiting; nothing is kept then.
+        """
+        receipt = Receipt()
+        records = []
+        for index, item in enumerate(items):
+            try:
+                records.append(self.gate.check(item, sender))
+            except Rejected as fault:
+                receipt.rejected.append(fault.at(index))
+        receipt.duplicates = await self.committer.commit(sender, records, receipt.rejected)
+        receipt.accepted = len(records)
+        return receipt
+
+
+# --- detection: spool → detect → alert → respond ------------------------------------------
+
+
+class Watch:
+    """Judges the spool, record by record, in its order."""
+
+    def __init__(
+        self,
+        reader: SpoolReader,
+        engine: Engine,
+        attribute_keys: tuple[str, ...],
+        state: State,
+        alerts: AlertDesk,
+        orders: OrderDesk,
+        proof: SilenceProof,
+        snapshots: Snapshots,
+        positions: Positions,
+        batch_events: int = 10_000,
+    ) -> None:
+        self.reader = reader
+        self.engine = engine
+        self.attribute_keys = attribute_keys
+        self.state = state
+        self.alerts = alerts
+        self.orders = orders
+        self.proof = proof
+        self.snapshots = snapshots
+        self.positions = positions
+        self.batch_events = batch_events
+        self.judged = 0
+
+    def step(self) -> int:
+        """Judge what the spool holds beyond the position; how many events that was."""
+        before = self.judged
+        for item in micro_batches(self.reader.read(), self.batch_events):
+            if isinstance(item, pa.Table):
+                self.judge(to_frame(item, self.attribute_keys))
+            elif item.kind is Entry.TICK:
+                self.tick(int.from_bytes(item.payload, "little", signed=True))
+            elif item.kind is Entry.CONTROL:
+                self.engine.control(msgspec.json.decode(item.payload))
+        if self.snapshots.due():
+            self.save()
+        return self.judged - before
+
+    def save(self) -> None:
+        """Keep what the detectors know, with the position up to which they know it."""
+        self.snapshots.save(self.engine, self.reader.position)
+        self.positions.save("detection", self.reader.position)
+
+    def judge(self, frame: pl.DataFrame) -> None:
+        """Rules and detectors over one micro-batch, then whatever follows from it."""
+        self.respond(self.engine.process(frame))
+        self.respond(self.proof.observe(frame))
+        self.judged += frame.height
+
+    def tick(self, now: int) -> None:
+        """Time has passed, says the spool: silence and absence are found here."""
+        self.respond(self.engine.tick(now))
+        self.respond(self.proof.tick(now))
+
+    def respond(self, findings: list[Finding]) -> None:
+        """Alerts and the orders they ask for in one transaction; then both leave at once."""
+        if not findings:
+            return
+        with self.state.write() as session:
+            for alert in self.alerts.file(session, findings):
+                self.orders.consider(session, alert)
+        self.orders.wake()
+        self.alerts.wake()
+
+
+def micro_batches(records: Iterable[Record], limit: int) -> Iterator[pa.Table | Record]:
+    """Neighbouring commits of events joined until they hold ``limit`` rows; all else as it is."""
+    waiting: list[pa.Table] = []
+
+    def joined() -> Iterator[pa.Table]:
+        if waiting:
+            yield pa.concat_tables(waiting)
+            waiting.clear()
+
+    for record in records:
+        if record.kind is not Entry.EVENTS:
+            yield from joined()
+            yield record
+            continue
+        waiting.append(from_bytes([record.payload]))
+        if sum(table.num_rows for table in waiting) >= limit:
+            yield from joined()
+    yield from joined()
+
+
+# --- console: spool → store -----------------------------------------------------------------
+
+
+class Keep:
+    """Stores each sealed segment, whole, under one token: repeated, it changes nothing."""
+
+    def __init__(self, folder: Path, store: EventStore, positions: Positions) -> None:
+        self.folder = folder
+        self.store = store
+        self.positions = positions
+        self.position = positions.load("store")
+        self.stored = 0
+
+    def step(self) -> int:
+        """Store the oldest sealed segment that is not stored yet; how many segments that was."""
+        waiting = [number for number in segments(self.folder) if number >= self.position.segment]
+        if not waiting or not is_sealed(segment_path(self.folder, waiting[0])):
+            return 0
+        number = waiting[0]
+        commits = [r.payload for r in read_sealed(self.folder, number) if r.kind is Entry.EVENTS]
+        if commits:
+            token = f"{spool_id(self.folder)}-{number}"
+            self.stored += self.store.insert(from_bytes(commits), segment=number, token=token)
+        self.position = Position(number + 1)
+        self.positions.save("store", self.position)
+        return 1

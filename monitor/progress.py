@@ -1,0 +1,39 @@
+"""Progress bars for long work: on a terminal's stderr, silent elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+@contextmanager
+def file_progress(files: Sequence[Path]) -> Iterator[Callable[[Path, int], None]]:
+    """A bar over the bytes of ``files``; call what is given with a file and how far it was read."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    before = dict.fromkeys(files, 0)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading", total=sum(file.stat().st_size for file in files))
+
+        def advance(file: Path, behind: int) -> None:
+            progress.update(task, advance=behind - before[file], description=file.name)
+            before[file] = behind
+
+        yield advance

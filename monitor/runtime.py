@@ -1,0 +1,68 @@
+"""Where the running daemon can be reached: a file in the data folder that only its owner reads."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+
+class DaemonRunning(Exception):  # noqa: N818 - it states a fact, and the CLI shows it as one
+    """Another daemon holds the data folder."""
+
+
+class Runtime(msgspec.Struct, frozen=True):
+    """Addresses of a running daemon, and a key for commands on the same machine."""
+
+    pid: int
+    edge_url: str
+    console_url: str
+    token: str
+
+
+def runtime_file(data: Path) -> Path:
+    """The file's place."""
+    return data / "daemon.json"
+
+
+def write_runtime(data: Path, runtime: Runtime) -> None:
+    """Publish where the daemon is, readable by its owner alone."""
+    path = runtime_file(data)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(msgspec.to_builtins(runtime), file)
+
+
+def read_runtime(data: Path) -> Runtime | None:
+    """The running daemon of this folder, or None."""
+    try:
+        return msgspec.json.decode(runtime_file(data).read_bytes(), type=Runtime)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+@contextmanager
+def sole_owner(data: Path) -> Iterator[None]:
+    """Hold the data folder; raises DaemonRunning where somebody else does."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (data / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise DaemonRunning(
+                f"{data} is in use by process {lock.read().strip() or 'unknown'}; "
+                "stop that daemon, or choose another folder with --data"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        try:
+            yield
+        finally:
+            runtime_file(data).unlink(missing_ok=True)

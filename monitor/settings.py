@@ -1,0 +1,224 @@
+"""All settings, in one model: a TOML file, then the environment, then defaults.
+
+``WATCHKEEPER_EDGE__PORT=4319`` sets ``[edge] port``. An unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PACKAGE = Path(__file__).parent
+
+
+def shipped_rules() -> Path:
+    """The folder of the rules that come with Watchkeeper, installed or in a checkout."""
+    packaged = PACKAGE / "_rules"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "rules"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each key and the remedy."""
+
+
+class Section(BaseModel):
+    """A table of the settings file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Mode(StrEnum):
+    """What an automatic order may do (KILL-SWITCH: guardrails)."""
+
+    OFF = "off"
+    SHADOW = "shadow"
+    WARN = "warn"
+    ENFORCE = "enforce"
+
+
+class EdgeSettings(Section):
+    """Where telemetry comes in, and the limits that a sender meets."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(4318, ge=0, le=65535, description="port of events and OTLP; 0 picks a free one")
+    keyless_loopback: bool = Field(
+        False, description="accept senders without an API key; refused unless host is a loopback address"
+    )
+    max_body_bytes: int = Field(16 << 20, gt=0, description="largest request body, compressed or not")
+    max_text_bytes: int = Field(64 << 10, gt=0, description="longest text column; the cut is marked")
+    max_name_bytes: int = Field(512, gt=0, description="longest name or identifier")
+    max_attributes: int = Field(256, gt=0, description="most attributes of one event")
+    max_waiting_events: int = Field(50_000, gt=0, description="events waiting for the disk before 429")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether ``host`` is this machine only."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class SpoolSettings(Section):
+    """How much the spool keeps and when a segment ends."""
+
+    max_bytes: int = Field(4 << 30, gt=0, description="size of the spool at which senders are told to wait")
+    seal_bytes: int = Field(16 << 20, gt=0, description="size at which a segment is sealed")
+    seal_seconds: float = Field(0.5, gt=0, description="age at which a segment is sealed")
+
+
+class StoreSettings(Section):
+    """Where events are kept."""
+
+    dsn: SecretStr | None = Field(
+        None, description="clickhouse://user:password@host:8123/database; embedded chDB where absent"
+    )
+
+
+class DetectionSettings(Section):
+    """Rules, learning and the budget of false alerts."""
+
+    rules: list[Path] = Field(default_factory=lambda: [shipped_rules()], description="files or folders")
+    batch_events: int = Field(10_000, gt=0, description="most events judged at once")
+    snapshot_seconds: float = Field(5.0, gt=0, description="how often detector state is saved")
+    false_alerts_per_1000_sessions: float = Field(
+        5.0, gt=0, le=500, description="budget of false alerts of all learning detectors together"
+    )
+
+
+class ConsoleSettings(Section):
+    """The web console and the API."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8600, ge=0, le=65535, description="port of pages and API; 0 picks a free one")
+    public_url: str | None = Field(None, description="address that people use, for links in messages")
+
+
+class SlackSettings(Section):
+    """Messages to Slack; off without a token."""
+
+    token: SecretStr | None = Field(None, description="bot token")
+    channel: str = Field("#agent-alerts", description="channel to post to")
+    base_url: str = Field("https://slack.com/api/", description="address of Slack's API")
+    min_level: str = Field("medium", description="mildest level that is posted")
+
+
+class EndpointSettings(Section):
+    """One kill-switch endpoint."""
+
+    name: str = Field(description="shown in orders")
+    url: str = Field(description="https address; http only where private addresses are allowed")
+    secrets: list[SecretStr] = Field(min_length=1, description="Standard Webhooks secrets, newest first")
+    token: SecretStr | None = Field(None, description="bearer token, where the endpoint asks for one")
+    allow_private: bool = Field(False, description="allow loopback and private addresses")
+    agents: str = Field("*", description="pattern of agents it serves")
+    environments: str = Field("*", description="pattern of environments it serves")
+
+
+class ContainmentSettings(Section):
+    """The kill switch and its guardrails."""
+
+    mode: Mode = Field(Mode.SHADOW, description="what automatic orders may do where nothing else is said")
+    rules: dict[str, Mode] = Field(default_factory=dict, description="mode by rule id")
+    agents: dict[str, Mode] = Field(default_factory=dict, description="mode by agent pattern; mildest wins")
+    max_stops_per_hour: int = Field(3, ge=0, description="cap of automatic stops")
+    cooldown_seconds: float = Field(300, ge=0, description="time between automatic orders for one target")
+    protected: list[str] = Field(default_factory=list, description="agent patterns only a human may stop")
+    grace_seconds: float = Field(15, ge=0, description="time after confirmation before activity counts")
+    expires_seconds: float = Field(60, gt=0, description="age at which an unsent order is no longer sent")
+    endpoints: list[EndpointSettings] = Field(default_factory=list, description="tried in order")
+
+
+class Settings(BaseSettings):
+    """Every setting of Watchkeeper."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WATCHKEEPER_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    data: Path = Field(Path("watchkeeper-data"), description="folder of spool, store and state")
+    edge: EdgeSettings = Field(default_factory=EdgeSettings)
+    spool: SpoolSettings = Field(default_factory=SpoolSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    detection: DetectionSettings = Field(default_factory=DetectionSettings)
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
+    slack: SlackSettings = Field(default_factory=SlackSettings)
+    containment: ContainmentSettings = Field(default_factory=ContainmentSettings)
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, which arrives as keyword arguments."""
+        return env_settings, init_settings
+
+    @property
+    def spool_folder(self) -> Path:
+        """The spool's folder."""
+        return self.data / "spool"
+
+    @property
+    def state_file(self) -> Path:
+        """The state database."""
+        return self.data / "state.db"
+
+    def masked(self) -> dict[str, Any]:
+        """The effective settings as JSON values, secrets masked."""
+        return self.model_dump(mode="json")
+
+
+def load(file: Path | None = None, **overrides: Any) -> Settings:
+    """Read settings from ``file`` (or WATCHKEEPER_CONFIG) and the environment.
+
+    Raises SettingsError with one line per fault, naming the key.
+    """
+    if file is None and (named := os.environ.get("WATCHKEEPER_CONFIG")):
+        file = Path(named)
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text())
+        except OSError as error:
+            raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{file}: not valid TOML: {error}") from None
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    unknown = [
+        name
+        for name in os.environ
+        if name.startswith("WATCHKEEPER_")
+        and name not in {"WATCHKEEPER_CONFIG", "WATCHKEEPER_URL", "WATCHKEEPER_TOKEN"}
+        and name.removeprefix("WATCHKEEPER_").split("__")[0].lower() not in Settings.model_fields
+    ]
+    if unknown:
+        raise SettingsError("\n".join(f"{name}: unknown setting in the environment" for name in unknown))
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+    if settings.edge.keyless_loopback and not settings.edge.loopback:
+        raise SettingsError(
+            "edge.keyless_loopback: only with a loopback edge.host; "
+            "create a key with `watchkeeper keys create` instead"
+        )
+    return settings

@@ -1,0 +1,183 @@
+"""What commands print for people: rich tables. Agent-controlled text is shown as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+LEVEL_STYLES = {
+    "critical": "bold white on red",
+    "high": "bold red",
+    "medium": "yellow",
+    "low": "cyan",
+    "informational": "dim",
+}
+TIMES = ("detected_at", "sent_at", "accepted_at", "confirmed_at", "last_action_at", "silent_at")
+
+
+def show(page: RenderableType) -> None:
+    """Print to stdout, as wide as the terminal is."""
+    Console().print(page)
+
+
+def plain(value: object, most: int = 300) -> Text:
+    """A value as text that cannot style, link or move the cursor; bounded."""
+    text = "" if value is None else str(value)
+    shown = "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return Text(shown if len(shown) <= most else shown[: most - 1] + "…")
+
+
+def level(value: str) -> Text:
+    """A level, always as a word, coloured where there is colour."""
+    return Text(value, style=LEVEL_STYLES.get(value, ""))
+
+
+def moment(micros: int | None) -> str:
+    """A time in the state database as UTC, to the second."""
+    return "" if micros is None else datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def alerts_table(alerts: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The queue."""
+    if not alerts:
+        return Text("no alerts")
+    table = _table("id", "level", "created (UTC)", "title", "agent", "count", "status", "owner")
+    for alert in alerts:
+        table.add_row(
+            plain(alert["id"]),
+            level(alert["level"]),
+            moment(alert["created_at"]),
+            plain(alert["title"]),
+            plain(alert["agent_id"]),
+            str(alert["count"]),
+            alert["status"] + (f" ({alert['verdict']})" if alert["verdict"] else ""),
+            plain(alert["owner"]),
+        )
+    return table
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> Table:
+    """Names and values, one pair a line; absent values are left out."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value not in (None, "", [], {}):
+            table.add_row(name, value if isinstance(value, Text) else plain(value, 2000))
+    return table
+
+
+def alert_page(alert: Mapping[str, Any]) -> RenderableType:
+    """One alert, in the order in which an analyst asks."""
+    parts: list[RenderableType] = [
+        Text.assemble(level(alert["level"]), "  ", plain(alert["title"])),
+        plain(alert["reason"], 2000),
+        Text(),
+        facts(
+            [
+                ("agent", alert["agent_id"]),
+                ("session", alert["session_id"]),
+                ("rule", f"{alert['rule_id']} ({alert['detector']}, version {alert['rule_version']})"),
+                ("status", alert["status"]),
+                ("verdict", alert["verdict"]),
+                ("owner", alert["owner"]),
+                ("first event", moment(alert["first_event_at"])),
+                ("last event", moment(alert["last_event_at"])),
+                ("events", ", ".join(alert["event_ids"][:10])),
+                *((f"evidence {name}", value) for name, value in alert["evidence"].items()),
+            ]
+        ),
+    ]
+    if alert["runbook"]:
+        parts += [
+            Text("\nrunbook", style="bold"),
+            *(plain(f"{number}. {step}") for number, step in enumerate(alert["runbook"], 1)),
+        ]
+    if alert.get("orders"):
+        parts += [Text("\norders", style="bold"), *(Text(order_line(order)) for order in alert["orders"])]
+    if alert.get("changes"):
+        parts.append(Text("\nhistory", style="bold"))
+        parts += [
+            plain(f"{moment(c['at'])}  {c['actor']}: {c['field']} {c['old'] or '–'} → {c['new']}  {c['reason']}")
+            for c in alert["changes"]
+        ]
+    return Group(*parts)
+
+
+def order_line(order: Mapping[str, Any]) -> str:
+    """An order in one line: target, state, and the time from each step to the next."""
+    target = order["session_id"] if order["scope"] == "session" else order["agent_id"]
+    steps = [(name.removesuffix("_at"), order[name]) for name in TIMES if order.get(name)]
+    spans = [
+        f"{name} +{(at - before) / 1e3:,.0f} ms"
+        for (_, before), (name, at) in zip(steps, steps[1:], strict=False)
+    ]
+    detail = f"  {order['detail']}" if order.get("detail") else ""
+    return plain(
+        f"{order['action']} {order['scope']} {target}: {order['state']}  {', '.join(spans)}{detail}", 500
+    ).plain
+
+
+def status_page(status: Mapping[str, Any]) -> RenderableType:
+    """Processes, what waits, and what is warm."""
+    table = _table("process", "pid", "last sign of life", "counters")
+    for process in status["processes"]:
+        counters = ", ".join(f"{name} {value:,.0f}" for name, value in sorted(process["metrics"].items()))
+        age = f"{process['age_seconds']:.1f} s ago"
+        table.add_row(process["name"], str(process["pid"]), age, counters)
+    rows = [(name.replace("_", " "), value) for name, value in status.items() if name != "processes"]
+    return Group(table, Text(), facts((name, value) for name, value in rows if not isinstance(value, list)))
+
+
+def check_page(found: Mapping[str, Any]) -> RenderableType:
+    """What `watchkeeper check` found."""
+    lines: list[RenderableType] = [facts(found["settings_flat"].items()), Text()]
+    lines += [Text.assemble(("fault  ", "bold red"), plain(fault)) for fault in found["faults"]]
+    word = Text("all is well", style="green") if found["ok"] else Text("not usable as it is", style="bold red")
+    lines.append(Text.assemble(f"{found['rules']} rules, {found['rule_tests']} tests in them: ", word))
+    return Group(*lines)
+
+
+def findings_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What `watchkeeper scan` found."""
+    if not found:
+        return Text("nothing found")
+    table = _table("time (UTC)", "level", "agent", "session", "found by", "reason")
+    for match in found:
+        table.add_row(
+            match["timestamp"][:19].replace("T", " "),
+            level(match["level"]),
+            plain(match["agent_id"]),
+            plain(match["session_id"]),
+            match["detector"],
+            plain(match["reason"], 600),
+        )
+    return table
+
+
+def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """API keys, without their secrets."""
+    table = _table("id", "name", "tenant", "agents", "scopes", "created (UTC)", "revoked (UTC)")
+    for key in found:
+        table.add_row(
+            key["id"],
+            plain(key["name"]),
+            plain(key["tenant"]),
+            plain(", ".join(key["agents"]) or "any"),
+            ", ".join(key["scopes"]),
+            moment(key["created_at"]),
+            moment(key["revoked_at"]),
+        )
+    return table
