@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from detectors.sigma import RuleError
+from monitor.child import DaemonFailed
 from monitor.client import Unreachable
 from monitor.runtime import DaemonRunning
 from monitor.settings import SettingsError
 from monitor.sources.spool import SpoolError
 
-EXPECTED = (RuleError, Unreachable, DaemonRunning, SettingsError, SpoolError, OSError)
+EXPECTED = (RuleError, Unreachable, DaemonRunning, DaemonFailed, SettingsError, SpoolError, OSError)

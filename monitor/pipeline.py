@@ -40,7 +40,7 @@ from monitor.sources.spool import (
 from monitor.store.clickhouse import EventStore
 from monitor.store.positions import Positions
 from monitor.store.snapshots import Snapshots
-from monitor.store.state import State
+from monitor.store.state import State, now
 
 
 # --- edge: receive → gate → spool ---------------------------------------------------------
@@ -111,6 +111,8 @@ class Watch:
         self.positions = positions
         self.batch_events = batch_events
         self.judged = 0
+        self.judged_at = 0
+        self.found = 0
 
     def step(self) -> int:
         """Judge what the spool holds beyond the position; how many events that was."""
@@ -126,6 +128,15 @@ class Watch:
             self.save()
         return self.judged - before
 
+    def metrics(self) -> dict[str, float]:
+        """Counters since this process began, and the wall time of the last judgement."""
+        return {
+            "judged_events": self.judged,
+            "judged_at": self.judged_at,
+            "findings": self.found,
+            "segment": self.reader.position.segment,
+        }
+
     def save(self) -> None:
         """Keep what the detectors know, with the position up to which they know it."""
         self.snapshots.save(self.engine, self.reader.position)
@@ -136,6 +147,7 @@ class Watch:
         self.respond(self.engine.process(frame))
         self.respond(self.proof.observe(frame))
         self.judged += frame.height
+        self.judged_at = now()
 
     def tick(self, now: int) -> None:
         """Time has passed, says the spool: silence and absence are found here."""
@@ -146,6 +158,7 @@ class Watch:
         """Alerts and the orders they ask for in one transaction; then both leave at once."""
         if not findings:
             return
+        self.found += len(findings)
         with self.state.write() as session:
             for alert in self.alerts.file(session, findings):
                 self.orders.consider(session, alert)
@@ -185,6 +198,7 @@ class Keep:
         self.positions = positions
         self.position = positions.load("store")
         self.stored = 0
+        self.stored_at = 0
 
     def step(self) -> int:
         """Store the oldest sealed segment that is not stored yet; how many segments that was."""
@@ -196,6 +210,15 @@ class Keep:
         if commits:
             token = f"{spool_id(self.folder)}-{number}"
             self.stored += self.store.insert(from_bytes(commits), segment=number, token=token)
+            self.stored_at = now()
         self.position = Position(number + 1)
         self.positions.save("store", self.position)
         return 1
+
+    def metrics(self) -> dict[str, float]:
+        """Counters since this process began, and the wall time of the last insert."""
+        return {
+            "stored_events": self.stored,
+            "stored_at": self.stored_at,
+            "segment": self.position.segment,
+        }

@@ -42,7 +42,7 @@ def run(settings: Settings, sock: socket.socket) -> None:
     app = console_app(state, settings, readers, alerts, orders, store_ready=store.ping)
 
     def vitals() -> tuple[dict[str, float], dict[str, Any]]:
-        return {"stored_events": keep.stored, "stored_segment": keep.position.segment}, {}
+        return keep.metrics(), {}
 
     show_life(state, "console", vitals, stop)
     scheduler = start_scheduler(state)

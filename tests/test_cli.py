@@ -1,0 +1,89 @@
+"""Commands as a user types them, where no daemon is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.test_daemon import denials, line
+
+
+def watchkeeper(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "monitor.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    file = tmp_path / "recorded.ndjson"
+    file.write_bytes(b"\n".join([*denials("pushing"), line(at=99, session_id="calm")]) + b"\n")
+    return file
+
+
+def test_scan_judges_a_file_with_no_daemon(recorded: Path, tmp_path: Path) -> None:
+    done = watchkeeper("scan", str(recorded), "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    matches = [json.loads(raw) for raw in done.stdout.splitlines()]
+    assert any(match["session_id"] == "pushing" and match["level"] == "high" for match in matches)
+    assert not [match for match in matches if match["session_id"] == "calm"]
+    assert {"rule_id", "title", "level", "event_ids", "group", "timestamp"} <= set(matches[0])
+
+
+def test_scan_prints_the_same_twice(recorded: Path, tmp_path: Path) -> None:
+    first, second = (watchkeeper("scan", str(recorded), "--json", cwd=tmp_path).stdout for _ in range(2))
+    assert first == second
+
+
+def test_scan_says_which_line_it_could_not_judge(recorded: Path, tmp_path: Path) -> None:
+    recorded.write_bytes(recorded.read_bytes() + b'{"event_type": "tool.requested"}\n')
+    done = watchkeeper("scan", str(recorded), cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"{recorded}:8: " in done.stderr
+    assert "pushing" in done.stdout
+
+
+def test_check_passes_on_what_is_shipped_and_masks_secrets(tmp_path: Path) -> None:
+    config = tmp_path / "w.toml"
+    config.write_text("[slack]\ntoken = 'xoxb-hidden'\n")
+    done = watchkeeper("--config", str(config), "check", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, found["faults"]
+    assert found["rules"] >= 12
+    assert found["rule_tests"] >= 2 * found["rules"] - 6
+    assert "xoxb-hidden" not in done.stdout
+
+
+def test_check_names_every_fault(tmp_path: Path) -> None:
+    (tmp_path / "broken.yml").write_text("title: broken\n")
+    config = tmp_path / "w.toml"
+    config.write_text(f"[detection]\nrules = ['{tmp_path / 'broken.yml'}']\n")
+    done = watchkeeper("--config", str(config), "check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "broken.yml" in done.stdout
+
+
+def test_a_command_without_a_daemon_says_what_to_do(tmp_path: Path) -> None:
+    done = watchkeeper("alerts", "list", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "watchkeeper serve" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_usage_is_exit_code_two(tmp_path: Path) -> None:
+    assert watchkeeper("kill", "--reason", "x", cwd=tmp_path).returncode == 2
+    assert watchkeeper("replay", "no-such-file", cwd=tmp_path).returncode == 2
+    assert watchkeeper("nonsense", cwd=tmp_path).returncode == 2
+
+
+def test_a_wrong_setting_is_one_clear_line(tmp_path: Path) -> None:
+    config = tmp_path / "w.toml"
+    config.write_text("[edge]\nprot = 1\n")
+    done = watchkeeper("--config", str(config), "serve", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "edge.prot" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
