@@ -123,5 +123,3 @@ def _peak_rss_mb(client: Client, runtime: Runtime) -> int:
             if line.startswith("VmHWM:"):
                 peak += int(line.split()[1])
     return peak * 1024 // 10**6
-
-

@@ -30,7 +30,9 @@ def check(settings: Settings) -> dict[str, Any]:
         results = run_tests(loaded, frame)
         tests = len(results)
         faults += [
-            f"{result.rule.path}: test {result.name!r}: {result.message}" for result in results if not result.ok
+            f"{result.rule.path}: test {result.name!r}: {result.message}"
+            for result in results
+            if not result.ok
         ]
         known = {rule.id for rule in loaded.rules}
         faults += [

@@ -247,7 +247,8 @@ def kill(
             "reason": reason,
         },
     )
-    for order in client.follow_order(order["request_id"], wait):  # noqa: B007 - the last one counts
+    for seen in client.follow_order(order["request_id"], wait):
+        order = seen
         if not as_json:
             click.echo(order_line(order))
     if as_json:

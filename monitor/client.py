@@ -15,7 +15,9 @@ from monitor.runtime import read_runtime
 PATIENCE_SECONDS = 60.0
 """How long a sender keeps trying while the daemon is busy or restarting."""
 
-FINAL_STATES = frozenset({"contained", "partial", "unconfirmed", "failed", "expired", "cancelled", "released"})
+FINAL_STATES = frozenset(
+    {"contained", "partial", "unconfirmed", "failed", "expired", "cancelled", "released"}
+)
 """States in which an order stays unless a person acts."""
 
 

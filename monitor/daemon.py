@@ -128,7 +128,9 @@ def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
             for part in parts:
                 part.start()
             write_runtime(settings.data, runtime)
-            announce(runtime, f"{settings.console.public_url or runtime.console_url}/login?token={prepared.login}")
+            announce(
+                runtime, f"{settings.console.public_url or runtime.console_url}/login?token={prepared.login}"
+            )
             while not stop.wait(0.1):
                 for part in parts:
                     part.keep_alive()
@@ -167,5 +169,3 @@ def prepare(settings: Settings) -> Prepared:
     finally:
         state.close()
     return Prepared(os.getpid(), token, login, rules.hash)
-
-

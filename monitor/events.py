@@ -75,7 +75,7 @@ class Column:
         return declared.replace("Nullable(", "", 1).replace(")", "", 1) if self.required else declared
 
 
-S, L, E, I, F, T = Kind.STRING, Kind.LABEL, Kind.ENUM, Kind.INTEGER, Kind.FLOAT, Kind.TIMESTAMP
+S, L, E, N, F, T = Kind.STRING, Kind.LABEL, Kind.ENUM, Kind.INTEGER, Kind.FLOAT, Kind.TIMESTAMP
 
 COLUMNS: tuple[Column, ...] = (
     Column("event_id", S, "producer's id, UUIDv7 advised; the deduplication key", required=True),
@@ -113,7 +113,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("session_id", S, "conversation or run", ("session.id", "gen_ai.conversation.id")),
     Column("task_id", S, "the task within the session"),
     Column("correlation_id", S, "joins one workflow across systems; the trace id"),
-    Column("revision", I, "0 as first judged; later context arrives as its own record with a higher one"),
+    Column("revision", N, "0 as first judged; later context arrives as its own record with a higher one"),
     Column("span_id", S, "the span this event came from"),
     Column("parent_span_id", S, "that span's parent"),
     Column("initiator_id", S, "who started it", ("user.id", "enduser.id")),
@@ -132,8 +132,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("model_output", S, "messages as JSON text, often absent", ("gen_ai.output.messages",)),
     Column("model_settings", S, "temperature, safety filters and the like, as JSON text"),
     Column("output_hash", S, "hash of what the model or tool returned"),
-    Column("input_tokens", I, "tokens in", ("gen_ai.usage.input_tokens",)),
-    Column("output_tokens", I, "tokens out", ("gen_ai.usage.output_tokens",)),
+    Column("input_tokens", N, "tokens in", ("gen_ai.usage.input_tokens",)),
+    Column("output_tokens", N, "tokens out", ("gen_ai.usage.output_tokens",)),
     Column("cost_usd", F, "cost in US dollars"),
     Column("latency_ms", F, "duration in milliseconds"),
     Column("confidence", F, "0 to 1"),

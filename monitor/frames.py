@@ -34,9 +34,7 @@ def to_frame(events: pa.Table | pa.RecordBatch, attribute_keys: Sequence[str] = 
     """
     table = pa.table(events) if isinstance(events, pa.RecordBatch) else events
     attributes = table["attributes"]
-    extra = {
-        f"attributes.{key}": pc.map_lookup(attributes, pa.scalar(key), "last") for key in attribute_keys
-    }
+    extra = {f"attributes.{key}": pc.map_lookup(attributes, pa.scalar(key), "last") for key in attribute_keys}
     extra["replayed"] = pc.is_valid(pc.map_lookup(attributes, pa.scalar(REPLAYED), "last"))
     plain = table.drop_columns(["attributes"])
     for name, values in extra.items():

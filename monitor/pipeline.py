@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pyarrow as pa
+from detectors.engine import Engine
 
 from detectors.base import Finding
-from detectors.engine import Engine
 from monitor.alerting.alerts import AlertDesk
 from monitor.frames import from_bytes, to_frame
 from monitor.response.containment import SilenceProof
@@ -37,11 +37,10 @@ from monitor.sources.spool import (
     segments,
     spool_id,
 )
-from monitor.store.clickhouse import EventStore
+from monitor.store.clickhouse import EventStore, placed
 from monitor.store.positions import Positions
 from monitor.store.snapshots import Snapshots
 from monitor.store.state import State, now
-
 
 # --- edge: receive → gate → spool ---------------------------------------------------------
 
@@ -209,7 +208,7 @@ class Keep:
         commits = [r.payload for r in read_sealed(self.folder, number) if r.kind is Entry.EVENTS]
         if commits:
             token = f"{spool_id(self.folder)}-{number}"
-            self.stored += self.store.insert(from_bytes(commits), segment=number, token=token)
+            self.stored += self.store.insert(placed(from_bytes(commits), number), token)
             self.stored_at = now()
         self.position = Position(number + 1)
         self.positions.save("store", self.position)

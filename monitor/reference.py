@@ -33,7 +33,9 @@ def events_page() -> str:
         "|---|---|---|---|",
     ]
     for column in COLUMNS:
-        kind = column.kind.label if not column.values or column.name == "event_type" else "/".join(column.values)
+        kind = (
+            column.kind.label if not column.values or column.name == "event_type" else "/".join(column.values)
+        )
         required = ", required" if column.required and column.name != "event_id" else ""
         otel = ", ".join(f"`{name}`" for name in column.otel)
         lines.append(f"| `{column.name}` | {kind}{required} | {column.meaning} | {otel} |")

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from detectors.base import Finding
 from detectors.engine import Engine
 from detectors.registry import learners
+
+from detectors.base import Finding
 from detectors.sigma import RuleSet, SigmaDetector
 from monitor.events import arrow_batch
 from monitor.frames import to_frame

@@ -142,7 +142,11 @@ class Settings(BaseSettings):
     """Every setting of Watchkeeper."""
 
     model_config = SettingsConfigDict(
-        env_prefix="WATCHKEEPER_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix="WATCHKEEPER_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
     )
 
     data: Path = Field(Path("watchkeeper-data"), description="folder of spool, store and state")

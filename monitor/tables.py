@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -28,7 +29,9 @@ def show(page: RenderableType) -> None:
 def plain(value: object, most: int = 300) -> Text:
     """A value as text that cannot style, link or move the cursor; bounded."""
     text = "" if value is None else str(value)
-    shown = "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    shown = "".join(
+        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
     return Text(shown if len(shown) <= most else shown[: most - 1] + "…")
 
 
@@ -110,7 +113,9 @@ def alert_page(alert: Mapping[str, Any]) -> RenderableType:
     if alert.get("changes"):
         parts.append(Text("\nhistory", style="bold"))
         parts += [
-            plain(f"{moment(c['at'])}  {c['actor']}: {c['field']} {c['old'] or '–'} → {c['new']}  {c['reason']}")
+            plain(
+                f"{moment(c['at'])}  {c['actor']}: {c['field']} {c['old'] or '–'} → {c['new']}  {c['reason']}"
+            )
             for c in alert["changes"]
         ]
     return Group(*parts)
@@ -120,10 +125,7 @@ def order_line(order: Mapping[str, Any]) -> str:
     """An order in one line: target, state, and the time from each step to the next."""
     target = order["session_id"] if order["scope"] == "session" else order["agent_id"]
     steps = [(name.removesuffix("_at"), order[name]) for name in TIMES if order.get(name)]
-    spans = [
-        f"{name} +{(at - before) / 1e3:,.0f} ms"
-        for (_, before), (name, at) in zip(steps, steps[1:], strict=False)
-    ]
+    spans = [f"{name} +{(at - before) / 1e3:,.0f} ms" for (_, before), (name, at) in pairwise(steps)]
     detail = f"  {order['detail']}" if order.get("detail") else ""
     return plain(
         f"{order['action']} {order['scope']} {target}: {order['state']}  {', '.join(spans)}{detail}", 500
@@ -145,7 +147,9 @@ def check_page(found: Mapping[str, Any]) -> RenderableType:
     """What `watchkeeper check` found."""
     lines: list[RenderableType] = [facts(found["settings_flat"].items()), Text()]
     lines += [Text.assemble(("fault  ", "bold red"), plain(fault)) for fault in found["faults"]]
-    word = Text("all is well", style="green") if found["ok"] else Text("not usable as it is", style="bold red")
+    word = (
+        Text("all is well", style="green") if found["ok"] else Text("not usable as it is", style="bold red")
+    )
     lines.append(Text.assemble(f"{found['rules']} rules, {found['rule_tests']} tests in them: ", word))
     return Group(*lines)
 

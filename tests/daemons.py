@@ -58,7 +58,9 @@ class Daemon:
         runtime = read_runtime(self.data)
         assert runtime
         self.runtime = runtime
-        until(lambda: process.poll() is not None or self.ready(), f"ready; see {self.log.read_text()[-2000:]}")
+        until(
+            lambda: process.poll() is not None or self.ready(), f"ready; see {self.log.read_text()[-2000:]}"
+        )
         return self
 
     def ready(self) -> bool:
@@ -75,7 +77,12 @@ class Daemon:
             text=True,
             timeout=100,
         )
-        assert done.returncode == code, (done.returncode, done.stdout, done.stderr, self.log.read_text()[-3000:])
+        assert done.returncode == code, (
+            done.returncode,
+            done.stdout,
+            done.stderr,
+            self.log.read_text()[-3000:],
+        )
         return done.stdout
 
     def json(self, *arguments: str, code: int = 0) -> Any:
@@ -114,12 +121,14 @@ def running(data: Path, settings: str = "") -> Iterator[Daemon]:
 def stored_ids(data: Path) -> list[str]:
     """Every event id in the embedded ClickHouse of a stopped daemon, sorted."""
     program = (
-        "import sys, json; from monitor.settings import load; from monitor.store.clickhouse import EventStore;"
-        "from pathlib import Path; store = EventStore.open(load(data=Path(sys.argv[1])));"
-        "rows = store.client.query('SELECT event_id FROM events ORDER BY event_id').result_columns;"
+        "import sys, json; from pathlib import Path; from monitor.settings import load;"
+        "from monitor.store.clickhouse import EventStore; store = EventStore.open(load(data=Path(sys.argv[1])));"
+        "rows = store.writer.query('SELECT event_id FROM events ORDER BY event_id').result_columns;"
         "print(json.dumps(rows[0] if rows else []))"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(data)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(data)], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     ids: list[str] = json.loads(done.stdout.splitlines()[-1])
     return ids

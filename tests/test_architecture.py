@@ -12,7 +12,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"polars", "pyarrow", "numpy", "sqlalchemy", "fastapi", "clickhouse_connect", "chdb", "sigma", "rich"}
-OUTSIDE = {"socket", "time", "requests", "httpx", "random", "sqlite3", "subprocess", "threading", "asyncio", "pickle"}
+OUTSIDE = {
+    "socket",
+    "time",
+    "requests",
+    "httpx",
+    "random",
+    "sqlite3",
+    "subprocess",
+    "threading",
+    "asyncio",
+    "pickle",
+}
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -52,5 +63,7 @@ def test_help_loads_nothing_heavy() -> None:
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0;"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.strip() == "[]"

@@ -56,7 +56,8 @@ def test_secrets_are_masked_wherever_settings_are_shown(tmp_path: Path) -> None:
         written(
             tmp_path,
             "[slack]\ntoken = 'xoxb-very-secret'\n[store]\ndsn = 'clickhouse://u:hidden@h/db'\n"
-            "[[containment.endpoints]]\nname = 'site'\nurl = 'https://example.org/stop'\nsecrets = ['whsec_deep']\n",
+            "[[containment.endpoints]]\nname = 'site'\nurl = 'https://example.org/stop'\n"
+            "secrets = ['whsec_deep']\n",
         )
     )
     shown = f"{settings!r} {settings.masked()}"

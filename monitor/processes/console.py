@@ -34,7 +34,7 @@ def run(settings: Settings, sock: socket.socket) -> None:
     os.nice(NICENESS)
     state = State(settings.state_file)
     store = EventStore.open(settings)
-    readers = Readers.open(settings)
+    readers = Readers(store)
     keep = Keep(settings.spool_folder, store, Positions(state))
     rules = load_rules(settings.detection.rules, rule_fields())
     alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)

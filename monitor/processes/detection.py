@@ -7,6 +7,7 @@ from typing import Any
 
 from detectors.engine import Engine
 from detectors.registry import learners
+
 from detectors.sigma import SigmaDetector, load_rules
 from monitor.alerting.alerts import AlertDesk
 from monitor.alerting.outbox import Outbox

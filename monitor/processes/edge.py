@@ -92,7 +92,7 @@ async def _trim(settings: Settings, state: State, committer: Committer) -> None:
     """Remove sealed segments that are judged and stored, once the spool is a quarter full."""
     positions = Positions(state)
     while True:
-        oldest = await asyncio.to_thread(positions.oldest)
+        oldest = await asyncio.to_thread(positions.oldest, "detection", "store")
         if oldest is not None:
             await asyncio.to_thread(committer.trim, oldest, settings.spool.max_bytes // 4)
         await asyncio.sleep(TRIM_SECONDS)

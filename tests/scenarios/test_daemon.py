@@ -14,6 +14,7 @@ import pytest
 from tests.builders import event
 from tests.daemons import Daemon, running, stored_ids, until
 
+AT = b'"timestamp": "2026-03-02T09:00:00Z"'
 TRACES = Path(__file__).parents[2] / ".." / "shared" / "traces" / "agentdojo-dev.ndjson.gz"
 
 
@@ -28,7 +29,14 @@ def line(*arguments: object, **columns: object) -> bytes:
 def denials(session: str, count: int = 6) -> list[bytes]:
     """An agent that keeps pushing at a policy."""
     return [
-        line("policy.checked", at=i, session_id=session, policy_decision="deny", policy_id="dlp-7", outcome="blocked")
+        line(
+            "policy.checked",
+            at=i,
+            session_id=session,
+            policy_decision="deny",
+            policy_id="dlp-7",
+            outcome="blocked",
+        )
         for i in range(count)
     ]
 
@@ -73,11 +81,11 @@ def test_bad_input_is_answered_with_index_and_reason_and_its_neighbours_are_kept
     lines = [
         line(at=1, session_id="mixed", agent_id="tidy-agent"),
         b'{"event_type": "tool.requested", "agent_id": "tidy-agent"',
-        b'{"event_type": "tool.requested", "agent_id": "a", "agent_id": "b", "timestamp": "2026-03-02T09:00:00Z"}',
-        b'{"event_type": "tool.imagined", "agent_id": "a", "timestamp": "2026-03-02T09:00:00Z"}',
-        b'{"event_type": "tool.requested", "timestamp": "2026-03-02T09:00:00Z"}',
-        b'{"event_type": "tool.requested", "agent_id": "a", "timestamp": "2026-03-02T09:00:00Z", "amount": "1"}',
-        b'{"event_type": "tool.requested", "agent_id": "\xff", "timestamp": "2026-03-02T09:00:00Z"}',
+        b'{"event_type": "tool.requested", "agent_id": "a", "agent_id": "b", ' + AT + b"}",
+        b'{"event_type": "tool.imagined", "agent_id": "a", ' + AT + b"}",
+        b'{"event_type": "tool.requested", ' + AT + b"}",
+        b'{"event_type": "tool.requested", "agent_id": "a", ' + AT + b', "amount": "1"}',
+        b'{"event_type": "tool.requested", "agent_id": "\xff", ' + AT + b"}",
         line(at=2, session_id="mixed", agent_id="tidy-agent"),
     ]
     receipt = daemon.client.send(lines, live=True)
@@ -177,8 +185,14 @@ def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
 def test_recorded_real_agents_replay_whole_and_clickhouse_holds_exactly_their_events(tmp_path: Path) -> None:
     if not TRACES.exists():
         pytest.skip("the recorded traces are not beside this checkout")
-    expected = sorted(json.loads(raw)["event_id"] for raw in gzip.decompress(TRACES.read_bytes()).splitlines())
+    expected = sorted(
+        json.loads(raw)["event_id"] for raw in gzip.decompress(TRACES.read_bytes()).splitlines()
+    )
     with running(tmp_path / "data") as daemon:
-        assert daemon.json("replay", str(TRACES)) == {"accepted": len(expected), "duplicates": 0, "rejected": 0}
+        assert daemon.json("replay", str(TRACES)) == {
+            "accepted": len(expected),
+            "duplicates": 0,
+            "rejected": 0,
+        }
         daemon.stop()
     assert stored_ids(tmp_path / "data") == expected
