@@ -30,9 +30,9 @@ def check(settings: Settings) -> dict[str, Any]:
         results = run_tests(loaded, frame)
         tests = len(results)
         faults += [
-            f"{result.rule.path}: test {result.name!r}: {result.message}"
+            f"{result.path}: test {result.name!r}: expected {result.expected}, found {result.found}"
             for result in results
-            if not result.ok
+            if not result.passed
         ]
         known = {rule.id for rule in loaded.rules}
         faults += [

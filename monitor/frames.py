@@ -17,7 +17,8 @@ def to_bytes(batch: pa.RecordBatch) -> bytes:
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    payload: bytes = sink.getvalue().to_pybytes()
+    return payload
 
 
 def from_bytes(payloads: Sequence[bytes]) -> pa.Table:
@@ -36,7 +37,8 @@ def to_frame(events: pa.Table | pa.RecordBatch, attribute_keys: Sequence[str] = 
     attributes = table["attributes"]
     extra = {f"attributes.{key}": pc.map_lookup(attributes, pa.scalar(key), "last") for key in attribute_keys}
     extra["replayed"] = pc.is_valid(pc.map_lookup(attributes, pa.scalar(REPLAYED), "last"))
-    plain = table.drop_columns(["attributes"])
+    # the metadata are the edge's fingerprints: bytes, where polars insists on text
+    plain = table.drop_columns(["attributes"]).replace_schema_metadata(None)
     for name, values in extra.items():
         plain = plain.append_column(name, values)
     framed = pl.from_arrow(plain)

@@ -112,6 +112,7 @@ class Watch:
         self.judged = 0
         self.judged_at = 0
         self.found = 0
+        self._kept_from: Position | None = None
 
     def step(self) -> int:
         """Judge what the spool holds beyond the position; how many events that was."""
@@ -138,8 +139,11 @@ class Watch:
 
     def save(self) -> None:
         """Keep what the detectors know, with the position up to which they know it."""
-        self.snapshots.save(self.engine, self.reader.position)
-        self.positions.save("detection", self.reader.position)
+        position = self.reader.position
+        self.snapshots.save(self.engine, position)
+        # the snapshot before this one may still be needed, and the spool from there on
+        self.positions.save("detection", self._kept_from or position)
+        self._kept_from = position
 
     def judge(self, frame: pl.DataFrame) -> None:
         """Rules and detectors over one micro-batch, then whatever follows from it."""

@@ -39,11 +39,13 @@ def write_runtime(data: Path, runtime: Runtime) -> None:
 
 
 def read_runtime(data: Path) -> Runtime | None:
-    """The running daemon of this folder, or None."""
+    """The running daemon of this folder, or None; what a killed one left behind counts as None."""
     try:
-        return msgspec.json.decode(runtime_file(data).read_bytes(), type=Runtime)
+        runtime = msgspec.json.decode(runtime_file(data).read_bytes(), type=Runtime)
+        os.kill(runtime.pid, 0)
     except (OSError, msgspec.DecodeError):
         return None
+    return runtime
 
 
 @contextmanager

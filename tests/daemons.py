@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from monitor.client import Client
-from monitor.runtime import read_runtime
+from monitor.runtime import Runtime, read_runtime
 
 T = TypeVar("T")
 
@@ -52,12 +52,17 @@ class Daemon:
                 start_new_session=True,
             )
         process = self.process
-        until(lambda: process.poll() is not None or read_runtime(self.data), "the daemon's addresses")
+
+        def announced() -> Runtime | None:
+            runtime = read_runtime(self.data)
+            return runtime if runtime and runtime.pid == process.pid else None
+
+        until(lambda: process.poll() is not None or announced(), "the daemon's addresses")
         assert process.poll() is None, self.log.read_text()
-        self.client = Client.find(self.data)
-        runtime = read_runtime(self.data)
+        runtime = announced()
         assert runtime
         self.runtime = runtime
+        self.client = Client.find(self.data)
         until(
             lambda: process.poll() is not None or self.ready(), f"ready; see {self.log.read_text()[-2000:]}"
         )

@@ -38,7 +38,12 @@ def run(settings: Settings, sock: socket.socket) -> None:
     keep = Keep(settings.spool_folder, store, Positions(state))
     rules = load_rules(settings.detection.rules, rule_fields())
     alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)
-    orders = OrderDesk(state, settings.containment, {r.id: r.response for r in rules.rules if r.response})
+    orders = OrderDesk(
+        state,
+        settings.containment,
+        {rule.id: rule.response for rule in rules.rules if rule.response},
+        page=alerts.file,
+    )
     app = console_app(state, settings, readers, alerts, orders, store_ready=store.ping)
 
     def vitals() -> tuple[dict[str, float], dict[str, Any]]:

@@ -60,7 +60,12 @@ def build(settings: Settings, state: State) -> tuple[Watch, AlertDesk, OrderDesk
         position = saved[1]
     by_id = {rule.id: rule for rule in rules.rules}
     alerts = AlertDesk(state, by_id, settings)
-    orders = OrderDesk(state, settings.containment, {r.id: r.response for r in rules.rules if r.response})
+    orders = OrderDesk(
+        state,
+        settings.containment,
+        {rule.id: rule.response for rule in rules.rules if rule.response},
+        page=alerts.file,
+    )
     watch = Watch(
         SpoolReader(settings.spool_folder, position),
         engine,

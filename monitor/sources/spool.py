@@ -1,105 +1,55 @@
 """The spool: the order of everything that may change a finding, on disk before it is answered.
 
-A spool is a folder of segment files, numbered from 1. A segment is a magic line and then
-records ``[length u32][crc32 u32][kind u8][payload]``, little-endian, the checksum over kind
-and payload. A segment that ends in a seal record never changes again: it is one insert, one
-unit of audit and one unit of replay. One process writes; any number read.
+One process writes; any number read. Only the last segment may be unsealed, and what once
+stood behind a place is never replaced by something else: after a failed write, or a torn
+one, the segment is cut back, sealed and left. So a reader that saw a record which did not
+become durable finds its own position beyond the end of a sealed segment, and goes on with
+the next.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-import struct
 import uuid
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO
 
-MAGIC = b"watchkeeper-spool 1\n"
-HEADER = struct.Struct("<IIB")
-SUFFIX = ".segment"
+from monitor.sources.segment import (
+    HEADER,
+    MAGIC,
+    Entry,
+    Position,
+    Record,
+    SpoolError,
+    encode,
+    is_sealed,
+    read_sealed,
+    scan,
+    segment_path,
+    segments,
+    spool_id,
+)
 
-
-class Entry(IntEnum):
-    """Kinds of record."""
-
-    EVENTS = 1
-    """An Arrow IPC stream, lz4: one group commit of events."""
-    TICK = 2
-    """Event time has reached this: microseconds since the epoch, i64."""
-    CONTROL = 3
-    """A decision that changes findings: JSON with ``kind`` (rule set, verdict, list)."""
-    SEAL = 255
-    """The segment ends here."""
-
-
-class Position(NamedTuple):
-    """A place between records. Positions order as tuples do."""
-
-    segment: int = 1
-    offset: int = len(MAGIC)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record and the position just behind it."""
-
-    kind: Entry
-    payload: bytes
-    end: Position
-
-
-class SpoolError(Exception):
-    """The spool cannot be read or written as asked; the message names the remedy."""
-
-
-def segment_path(folder: Path, number: int) -> Path:
-    """The file of segment ``number``."""
-    return folder / f"{number:012d}{SUFFIX}"
-
-
-def segments(folder: Path) -> list[int]:
-    """Numbers of the segments present, in order."""
-    return sorted(int(path.stem) for path in folder.glob(f"*{SUFFIX}"))
-
-
-def scan(data: bytes, start: int) -> Iterator[tuple[Entry, bytes, int]]:
-    """Whole, undamaged records of ``data`` from ``start``: kind, payload, offset behind.
-
-    Stops, without an error, at the first record that is torn or fails its checksum.
-    """
-    while start + HEADER.size <= len(data):
-        length, checksum, kind = HEADER.unpack_from(data, start)
-        end = start + HEADER.size + length
-        if end > len(data) or zlib.crc32(data[start + 8 : end]) != checksum:
-            return
-        yield Entry(kind), data[start + HEADER.size : end], end
-        start = end
-
-
-def encode(kind: Entry, payload: bytes) -> bytes:
-    """A record's bytes."""
-    body = bytes([kind]) + payload
-    return struct.pack("<II", len(payload), zlib.crc32(body)) + body
-
-
-def is_sealed(path: Path) -> bool:
-    """Whether the segment ends in a seal, read from its last bytes alone."""
-    seal = encode(Entry.SEAL, b"")
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell() < len(MAGIC) + len(seal):
-            return False
-        file.seek(-len(seal), os.SEEK_END)
-        return file.read() == seal
-
-
-def spool_id(folder: Path) -> str:
-    """The spool's own identity, the first part of every insert token."""
-    return (folder / "id").read_text().strip()
+__all__ = [
+    "MAGIC",
+    "Entry",
+    "Position",
+    "Record",
+    "SpoolError",
+    "SpoolReader",
+    "SpoolWriter",
+    "encode",
+    "is_sealed",
+    "read_sealed",
+    "scan",
+    "segment_path",
+    "segments",
+    "spool_id",
+]
 
 
 def _sync_folder(folder: Path) -> None:
@@ -110,46 +60,83 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _write_whole(path: Path, text: str) -> None:
+    """A small file, there with all its text or not at all, whenever the machine stops."""
+    draft = path.with_suffix(".new")
+    with draft.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
 class SpoolWriter:
     """The one writer. Opening it seals what an earlier writer left unsealed.
 
-    A torn tail was never answered, so it is cut off; every whole record stays.
-    ``seal_bytes`` bounds a segment's size; its age is the caller's to judge, by ``seal``.
+    A torn tail was never answered, so it is cut off (``cut`` says how many bytes); every
+    whole record stays. ``seal_bytes`` bounds a segment's size; its age is the caller's to
+    judge, by ``seal``. Raises SpoolError where another process writes this spool.
     """
 
     def __init__(self, folder: Path, seal_bytes: int = 16 << 20) -> None:
         self.folder = folder
         self.seal_bytes = seal_bytes
+        self.cut = 0
         folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (folder / "lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise SpoolError(
+                f"another process writes {folder}; stop it, or use another data folder"
+            ) from None
         if not (folder / "id").exists():
-            (folder / "id").write_text(uuid.uuid4().hex + "\n")
+            _write_whole(folder / "id", uuid.uuid4().hex + "\n")
         present = segments(folder)
-        if present and not is_sealed(segment_path(folder, present[-1])):
+        if present:
             self._mend(segment_path(folder, present[-1]))
-        self._open(present[-1] + 1 if present else 1)
+        self._open(max(present[-1] + 1 if present else 1, self._kept_number()))
+
+    def _kept_number(self) -> int:
+        # Numbers name insert tokens, so none is used twice, even where every segment is gone.
+        kept = self.folder / "next"
+        return int(kept.read_text()) if kept.exists() else 1
 
     def _mend(self, path: Path) -> None:
         data = path.read_bytes()
+        if not data.startswith(MAGIC) and not MAGIC.startswith(data):
+            raise SpoolError(f"{path} is not a spool segment of this version; move it away")
         whole = len(MAGIC)
-        for _, _, whole in scan(data, whole):
-            pass
-        with path.open("r+b") as file:
-            file.truncate(whole)
+        for kind, _, whole in scan(data, len(MAGIC)):
+            if kind is Entry.SEAL and whole == len(data):
+                return
+        self.cut = max(len(data) - whole, 0)
+        with path.open("r+b", buffering=0) as file:
+            file.truncate(min(whole, len(data)))
             file.seek(0)
-            file.write(MAGIC)
+            _write_all(file, MAGIC)
             file.seek(whole)
-            file.write(encode(Entry.SEAL, b""))
-            file.flush()
+            _write_all(file, encode(Entry.SEAL, b""))
             os.fsync(file.fileno())
+        _sync_folder(self.folder)
 
     def _open(self, number: int) -> None:
+        path = segment_path(self.folder, number)
+        file = path.open("xb", buffering=0)
+        try:
+            _write_all(file, MAGIC)
+            os.fsync(file.fileno())
+            _sync_folder(self.folder)
+        except OSError:
+            file.close()
+            path.unlink()
+            raise
         self.number = number
-        self._file = segment_path(self.folder, number).open("xb")
-        self._file.write(MAGIC)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        _sync_folder(self.folder)
         self.size = len(MAGIC)
+        self._file: FileIO | None = file
+        self._torn = False
 
     @property
     def empty(self) -> bool:
@@ -159,108 +146,165 @@ class SpoolWriter:
     def append(self, entries: Iterable[tuple[Entry, bytes]]) -> Position:
         """Write the records and return once they are durable; the position behind them.
 
-        Raises OSError where the disk refuses; the segment is then cut back to where it
-        was, so that a later append goes on cleanly.
+        Raises OSError where the disk refuses; nothing of this call is kept then, and a
+        later append goes on in a new segment.
         """
         data = b"".join(encode(kind, payload) for kind, payload in entries)
+        if self._torn:
+            self._leave()
+        file = self._file or self._reopen()
         try:
-            self._file.write(data)
-            self._file.flush()
-            os.fdatasync(self._file.fileno())
+            _write_all(file, data)
+            os.fdatasync(file.fileno())
         except OSError:
+            self._torn = True
             self._cut_back()
             raise
         self.size += len(data)
         position = Position(self.number, self.size)
         if self.size >= self.seal_bytes:
-            self.seal()
+            self._seal_if_possible()
         return position
 
     def _cut_back(self) -> None:
-        descriptor = os.open(segment_path(self.folder, self.number), os.O_RDWR)
-        os.ftruncate(descriptor, self.size)
-        os.close(descriptor)
-        self._file = segment_path(self.folder, self.number).open("r+b")
+        """Take away what was not made durable. A later append must repeat it if it fails."""
+        assert self._file is not None
+        with contextlib.suppress(OSError):
+            self._file.truncate(self.size)
+
+    def _leave(self) -> None:
+        """Seal the segment of a failed write: a reader may have seen what was then cut off."""
+        assert self._file is not None
+        self._file.truncate(self.size)
         self._file.seek(self.size)
+        self._end()
+
+    def _end(self) -> None:
+        assert self._file is not None
+        try:
+            _write_all(self._file, encode(Entry.SEAL, b""))
+            os.fdatasync(self._file.fileno())
+        except OSError:
+            self._torn = True
+            raise
+        self._file.close()
+        self._file = None
+        self._torn = False
+        self.size = len(MAGIC)
+
+    def _reopen(self) -> FileIO:
+        self._open(self.number + 1)
+        assert self._file is not None
+        return self._file
+
+    def _seal_if_possible(self) -> None:
+        # The records are durable: a full disk must not turn their answer into a failure.
+        with contextlib.suppress(OSError):
+            self.seal()
 
     def seal(self) -> None:
-        """End the open segment, if it holds anything, and begin the next."""
-        if self.empty:
-            return
-        self._file.write(encode(Entry.SEAL, b""))
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
-        self._file.close()
-        self._open(self.number + 1)
+        """End the open segment, if it holds anything, and begin the next.
+
+        Raises OSError where the disk refuses; the next append or seal then tries again.
+        """
+        if self._torn:
+            self._leave()
+        elif self._file is not None:
+            if self.empty:
+                return
+            self._end()
+        if self._file is None:
+            self._reopen()
 
     def close(self) -> None:
         """Seal and close; an empty last segment is taken away."""
         self.seal()
+        assert self._file is not None
         self._file.close()
+        _write_whole(self.folder / "next", f"{self.number}\n")
         segment_path(self.folder, self.number).unlink()
+        self._lock.close()
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    # Unbuffered, so that a refused write leaves nothing behind to be written later.
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 class SpoolReader:
-    """Reads on from a position, across segments, as far as whole records reach."""
+    """Reads on from a position, across segments, as far as whole records reach.
+
+    ``Position()``, or none, means from the oldest segment that is kept.
+    """
 
     def __init__(self, folder: Path, position: Position | None = None) -> None:
         self.folder = folder
-        if position is None:
-            present = segments(folder)
-            position = Position(present[0] if present else 1)
-        self.position = position
+        self.position = position or Position()
 
     def read(self, limit: int = 8 << 20) -> list[Record]:
         """Records behind the position, about ``limit`` bytes of them; moves the position.
 
         An empty list means that nothing new has been written yet. Raises SpoolError
-        where a segment that should be there is gone, or a sealed one is damaged.
+        where a segment that should be there is gone, or a sealed one is damaged; what
+        stands before the fault has been returned by then.
         """
         records: list[Record] = []
         size = 0
         while size < limit:
-            number, offset = self.position
-            path = segment_path(self.folder, number)
-            if not path.exists():
-                later = [n for n in segments(self.folder) if n > number]
-                if later and offset > len(MAGIC):
-                    raise SpoolError(f"{path} is missing; restore it, or start with a new data folder")
-                if later:
-                    self.position = Position(later[0])
-                    continue
-                return records
-            with path.open("rb") as file:
-                file.seek(offset)
-                data = file.read(limit)
-            end = offset
-            sealed = False
-            for kind, payload, behind in scan(data, 0):
-                end = offset + behind
-                if kind is Entry.SEAL:
-                    sealed = True
+            before = self.position
+            try:
+                found = self._segment(limit)
+            except SpoolError:
+                if records:
                     break
-                records.append(Record(kind, payload, Position(number, end)))
-                size += behind
-            self.position = Position(number + 1) if sealed else Position(number, end)
-            if not sealed and end == offset:
-                if data and len(data) >= HEADER.size:
-                    needed = HEADER.size + HEADER.unpack_from(data)[0]
-                    if needed > limit:
-                        limit = needed
-                        continue
-                    if len(data) >= needed and segments(self.folder)[-1] > number:
-                        raise SpoolError(f"{path} is damaged at byte {offset}; restore it from a backup")
+                raise
+            for record in found:
+                records.append(record)
+                size += len(record.payload) + HEADER.size
+            if self.position == before:
+                break
+        return records
+
+    def _segment(self, limit: int) -> list[Record]:
+        """Records of the position's segment; at its end the position moves to the next."""
+        number, offset = self.position
+        # Asked before reading: a segment that is no longer the last one has been sealed.
+        later = [n for n in segments(self.folder) if n > number]
+        path = segment_path(self.folder, number)
+        try:
+            with path.open("rb") as file:
+                data = _read_from(file, offset, limit)
+        except FileNotFoundError:
+            if not later:
+                return []
+            if self.position != Position():
+                raise SpoolError(f"{path} is missing; restore it, or start with a new data folder") from None
+            self.position = Position(later[0])
+            return []
+        records: list[Record] = []
+        for kind, payload, behind in scan(data, 0):
+            if kind is Entry.SEAL:
+                self.position = Position(number + 1)
                 return records
+            self.position = Position(number, offset + behind)
+            records.append(Record(kind, payload, self.position))
+        if later and not records:
+            if data or not is_sealed(path):
+                raise SpoolError(f"{path} is damaged at byte {offset}; restore it from a backup")
+            self.position = Position(later[0])
         return records
 
 
-def read_sealed(folder: Path, number: int) -> list[Record]:
-    """Every record of a sealed segment. Raises SpoolError where it is damaged."""
-    path = segment_path(folder, number)
-    data = path.read_bytes()
-    records = [
-        Record(kind, payload, Position(number, end)) for kind, payload, end in scan(data, len(MAGIC))
-    ]
-    if not records or records[-1].kind is not Entry.SEAL:
-        raise SpoolError(f"{path} is damaged; restore it from a backup")
-    return records[:-1]
+def _read_from(file: BinaryIO, offset: int, limit: int) -> bytes:
+    """About ``limit`` bytes from ``offset``, or more where the first record is longer."""
+    if offset == len(MAGIC) and not MAGIC.startswith(file.read(len(MAGIC))):
+        raise SpoolError(f"{file.name} is not a spool segment of this version; restore it from a backup")
+    file.seek(offset)
+    data = file.read(limit)
+    if len(data) >= HEADER.size:
+        needed = HEADER.size + HEADER.unpack_from(data)[0]
+        if needed > len(data):
+            data += file.read(needed - len(data))
+    return data

@@ -238,7 +238,7 @@ class Process(Base):
 
 
 class ReadingPosition(Base):
-    """How far a process has read the spool for good; the spool keeps what lies behind."""
+    """How far a process has read the spool for good; what lies before may be dropped."""
 
     __tablename__ = "positions"
     name: Mapped[str] = mapped_column(primary_key=True)

@@ -68,13 +68,13 @@ def test_by_default_an_automatic_order_is_only_noted(daemon: Daemon) -> None:
 
 
 def test_a_repeated_batch_changes_nothing(daemon: Daemon) -> None:
-    before = daemon.metrics()["edge"]["events"]
+    before = daemon.metrics()["edge"]["edge_events_total"]
     receipt = daemon.client.send(denials("pushing"), live=True)
     assert (receipt["accepted"], receipt["duplicates"]) == (6, 6)
     alert = next(daemon.client.alerts(agent="invoice-agent"))
     assert alert["count"] == 1
-    until(lambda: daemon.metrics()["edge"]["requests"] >= 2, "the heartbeat")
-    assert daemon.metrics()["edge"]["events"] == max(before, 6)
+    until(lambda: daemon.metrics()["edge"]["edge_requests_total"] >= 2, "the heartbeat")
+    assert daemon.metrics()["edge"]["edge_events_total"] == max(before, 6)
 
 
 def test_bad_input_is_answered_with_index_and_reason_and_its_neighbours_are_kept(daemon: Daemon) -> None:

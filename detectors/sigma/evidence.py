@@ -1,0 +1,240 @@
+"""From verdicts to findings that explain themselves: what matched, how much, when, in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from typing import Any
+
+import polars as pl
+
+from detectors.base import MAX_EVENT_IDS, Finding, stable_id
+from detectors.sigma.correlation import Hit
+from detectors.sigma.frame import Matches, either, text_pattern
+from detectors.sigma.rule import MICROSECONDS, Correlation, Rule
+from detectors.sigma.tree import Leaf, Regex, Text, asserted, describe
+
+MAX_VALUE = 500
+MAX_QUOTE = 120
+MAX_CONDITIONS = 20
+
+_ALWAYS = (
+    *("event_id", "event_type", "timestamp", "tenant", "environment", "agent_id", "identity"),
+    *("session_id", "tool_name", "replayed"),
+)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A rule holds at a row. ``base`` is the rule whose condition the row's event met;
+    ``hits`` are the events of a correlation in time order.
+    """
+
+    rule: Rule
+    base: Rule
+    row: int
+    hits: tuple[Hit, ...] = ()
+    group: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def findings(verdicts: Sequence[Verdict], frame: pl.DataFrame, matches: Matches) -> list[Finding]:
+    """One finding for each verdict, in the same order."""
+    if not verdicts:
+        return []
+    rows = sorted({verdict.row for verdict in verdicts})
+    named = {leaf.column.name for verdict in verdicts for leaf in _asserted(verdict.base)}
+    wanted = [*_ALWAYS, *sorted(named.difference(_ALWAYS))]
+    temporal = {name for name in wanted if frame.schema[name].is_temporal()}
+    picked = frame.select(wanted)[rows].select(
+        pl.col(name).dt.timestamp("us") if name in temporal else pl.col(name) for name in wanted
+    )
+    values = dict(zip(rows, picked.iter_rows(named=True), strict=True))
+    return [_finding(verdict, values[verdict.row], matches) for verdict in verdicts]
+
+
+def _asserted(base: Rule) -> Iterable[Leaf]:
+    return asserted(base.tree) if base.tree is not None else ()
+
+
+def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
+    rule, hits = verdict.rule, verdict.hits
+    held = [leaf for leaf in dict.fromkeys(_asserted(verdict.base)) if matches.holds(leaf, verdict.row)]
+    tenant = row["tenant"] or "default"
+    ids = [hit.event_id for hit in hits] or [row["event_id"]]
+    who = list(verdict.group.values()) if hits else [row["agent_id"]]
+    return Finding(
+        finding_id=stable_id("f", rule.id, tenant, who, ids[0]),
+        detector="sigma",
+        rule_id=rule.id,
+        rule_version=rule.version,
+        title=rule.title,
+        reason=_reason(verdict, row, _matched(held, row, MAX_QUOTE)),
+        level=rule.level,
+        tenant=tenant,
+        agent_id=row["agent_id"],
+        timestamp=row["timestamp"],
+        event_ids=_ends(ids),
+        event_count=len(ids),
+        identity=row["identity"] or "declared",
+        environment=row["environment"],
+        session_id=row["session_id"],
+        group=dict(verdict.group) or {"agent_id": row["agent_id"], "session_id": row["session_id"]},
+        evidence={
+            "matched": _matched(held, row, MAX_VALUE),
+            "conditions": [
+                clean(describe(_narrowed(leaf, row[leaf.column.name])), MAX_VALUE)
+                for leaf in held[:MAX_CONDITIONS]
+            ],
+            **_related(verdict),
+        },
+        tags=rule.tags,
+        replayed=bool(row["replayed"]),
+        row=verdict.row,
+    )
+
+
+def _ends(items: Sequence[Any]) -> tuple[Any, ...]:
+    """At most ``MAX_EVENT_IDS`` items: the first half and the last half of what there is."""
+    if len(items) <= MAX_EVENT_IDS:
+        return tuple(items)
+    half = MAX_EVENT_IDS // 2
+    return (*items[:half], *items[-half:])
+
+
+def _matched(held: Sequence[Leaf], row: Row, limit: int) -> dict[str, Any]:
+    """The fields that made the event match, each cut around the place that matched."""
+    values: dict[str, Any] = {}
+    for leaf in held:
+        value = row[leaf.column.name]
+        if isinstance(value, list):
+            value = [_excerpt(item, leaf, limit) for item in value[:20] if item is not None]
+        elif isinstance(value, str):
+            value = _excerpt(value, leaf, limit)
+        if value is not None:
+            values[leaf.column.name] = value
+    return values
+
+
+def _excerpt(value: str, leaf: Leaf, limit: int) -> str:
+    if len(value) <= limit:
+        return value
+    place = pl.Series([value]).str.find(either(_expressions(leaf)))[0] if _expressions(leaf) else 0
+    # polars counts bytes, the cut counts characters.
+    before = len(value.encode()[: place or 0].decode(errors="ignore"))
+    start = max(0, min(before - limit // 4, len(value) - limit + 2))
+    end = start + limit - 2
+    return f"{'…' if start else ''}{value[start:end]}{'…' if end < len(value) else ''}"
+
+
+def _expressions(leaf: Leaf) -> list[str]:
+    """The leaf's patterns, each as a regular expression; none for leaves that search no text."""
+    if isinstance(leaf, Regex):
+        return list(leaf.patterns)
+    if isinstance(leaf, Text):
+        return [("" if leaf.cased else "(?i)") + text_pattern((parts,)) for parts in leaf.patterns]
+    return []
+
+
+def _narrowed(leaf: Leaf, value: Any) -> Leaf:
+    """The leaf with only those of its patterns that matched, so that the analyst sees which."""
+    if not isinstance(leaf, Text | Regex) or len(leaf.patterns) == 1:
+        return leaf
+    texts = pl.Series([text for text in (value if isinstance(value, list) else [value]) if text is not None])
+    matched = [bool(texts.str.contains(pattern).any()) for pattern in _expressions(leaf)]
+    if isinstance(leaf, Regex):
+        return Regex(leaf.column, tuple(compress(leaf.patterns, matched)))
+    return Text(leaf.column, tuple(compress(leaf.patterns, matched)), leaf.cased)
+
+
+def _related(verdict: Verdict) -> dict[str, Any]:
+    spec = verdict.rule.correlation
+    if spec is not None:
+        return {
+            "count": len(verdict.hits),
+            "threshold": spec.threshold,
+            "timespan_s": spec.span // MICROSECONDS,
+            "took_s": round((verdict.hits[-1].timestamp - verdict.hits[0].timestamp) / MICROSECONDS, 3),
+            "events": [
+                {
+                    "event_id": hit.event_id,
+                    "event_type": hit.event_type,
+                    "tool_name": hit.tool_name,
+                    "timestamp": hit.timestamp,
+                }
+                for hit in _ends(verdict.hits)
+            ],
+        }
+    if verdict.rule.absences:
+        return {
+            "not_preceded_by": [
+                {
+                    "rule": absence.reference.rule,
+                    "timespan_s": absence.span // MICROSECONDS,
+                    "group_by": list(absence.group_by),
+                }
+                for absence in verdict.rule.absences
+            ]
+        }
+    return {}
+
+
+def _reason(verdict: Verdict, row: Row, matched: Mapping[str, Any]) -> str:
+    spec = verdict.rule.correlation
+    if spec is not None:
+        return _story(verdict, spec, row)
+    if verdict.rule.absences:
+        longest = max(absence.span for absence in verdict.rule.absences)
+        absent = f"without a matching approval event in the {duration(longest)} before it"
+        return f"{_act(row)} {absent}{_why(matched)}"
+    return f"{_act(row)}{_why(matched)}"
+
+
+def _story(verdict: Verdict, spec: Correlation, row: Row) -> str:
+    first, last = verdict.hits[0], verdict.hits[-1]
+    took, limit = duration(last.timestamp - first.timestamp), duration(spec.span)
+    where = ", ".join(f"{name} {clean(str(value), 80)}" for name, value in verdict.group.items())
+    where = f" in {where}" if where else ""
+    if spec.kind in ("event_count", "value_count"):
+        counted = f" different {spec.value_field} in" if spec.value_field else " ×"
+        return (
+            f"{len(verdict.hits)}{counted} {verdict.base.title} in {took}{where} "
+            f"(limit {spec.threshold} in {limit}), the last by {clean(row['agent_id'], 80)}: {_step(last)}"
+        )
+    steps = f" then {took} later ".join((_step(first), _step(last)))
+    return f"{clean(row['agent_id'], 80)}: {steps}{where} (within {limit})"
+
+
+def _step(hit: Hit) -> str:
+    return f"{hit.event_type} {clean(hit.tool_name, 80)}" if hit.tool_name else hit.event_type
+
+
+def _act(row: Row) -> str:
+    tool = f" {clean(row['tool_name'], 80)}" if row["tool_name"] else ""
+    session = f" in session {clean(row['session_id'], 80)}" if row["session_id"] else ""
+    return f"{clean(row['agent_id'], 80)}: {row['event_type']}{tool}{session}"
+
+
+def _why(matched: Mapping[str, Any]) -> str:
+    told = ("event_type", "tool_name", "agent_id", "session_id")
+    facts = [
+        f"{name} “{clean(str(value), MAX_QUOTE)}”" for name, value in matched.items() if name not in told
+    ]
+    return f", {' and '.join(facts[:3])}" if facts else ""
+
+
+def clean(text: str, limit: int) -> str:
+    """One line of printable characters, at most ``limit`` of them: agents write these texts."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[: limit * 2]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def duration(microseconds: int) -> str:
+    """Rounded for reading: ``42 s``, ``10 min``, ``2.5 h``, ``3 d``."""
+    seconds = microseconds / MICROSECONDS
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

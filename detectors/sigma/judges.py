@@ -1,0 +1,225 @@
+"""How a rule turns hits into verdicts: one event, a correlation, or an absence before it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import polars as pl
+
+from detectors.sigma.correlation import Correlator, Hit, Key
+from detectors.sigma.evidence import Verdict
+from detectors.sigma.frame import Matches
+from detectors.sigma.preceding import Preceding
+from detectors.sigma.rule import Correlation, Reference, Rule, RuleSet
+from detectors.sigma.tree import Column
+
+MAX_SKEW = pl.duration(minutes=5)
+"""A timestamp further ahead of its arrival than this is held at it, for windows only, so
+that an event from the future cannot push real ones out of their window."""
+
+MAX_KEY = 200
+
+_CONTEXT = ("timestamp", "ingested_at", "event_id", "event_type", "tool_name", "tenant")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A batch with what it matched; ``narrowed`` holds the rows left to rules with absences."""
+
+    frame: pl.DataFrame
+    matches: Matches
+    narrowed: dict[int, list[int]] = field(default_factory=dict)
+
+    def rows(self, place: int) -> list[int]:
+        """The rows at which the rule at this place of the matcher holds, ascending."""
+        kept = self.narrowed.get(place)
+        return self.matches.rows(place) if kept is None else kept
+
+
+class Judge(Protocol):
+    """One rule at work."""
+
+    rule: Rule
+
+    def judge(self, found: Found) -> Iterable[Verdict]:
+        """The rule's verdicts on a batch, in row order."""
+        ...
+
+    def tick(self, now: int) -> None:
+        """Event time has reached ``now``."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Plain data; empty where the rule keeps nothing."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()``."""
+        ...
+
+
+class SingleJudge:
+    """A rule over one event."""
+
+    def __init__(self, rule: Rule, places: Mapping[str, int]) -> None:
+        self.rule = rule
+        self._place = places[rule.id]
+
+    def judge(self, found: Found) -> Iterable[Verdict]:
+        """Every row at which the rule holds."""
+        return [Verdict(self.rule, self.rule, row) for row in found.rows(self._place)]
+
+    def tick(self, now: int) -> None:
+        """Keeps nothing."""
+
+    def state(self) -> dict[str, Any]:
+        """Keeps nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Keeps nothing."""
+
+
+class CorrelationJudge:
+    """A rule over several events."""
+
+    def __init__(self, rule: Rule, spec: Correlation, places: Mapping[str, int], rules: RuleSet) -> None:
+        self.rule = rule
+        self._spec = spec
+        self._places = [places[reference.rule] for reference in spec.references]
+        bases = [rules.get(reference.rule) for reference in spec.references]
+        self._bases = [base for base in bases if base is not None]
+        self._correlator = Correlator(spec)
+
+    def judge(self, found: Found) -> Iterable[Verdict]:
+        """Feed each hit in row order; an event counts once however many base rules it matches."""
+        hits: list[tuple[int, int, Key, Hit]] = []
+        taken: set[int] = set()
+        for base, (place, reference) in enumerate(zip(self._places, self._spec.references, strict=True)):
+            rows = found.rows(place)
+            if self._spec.kind.endswith("_count") and len(self._places) > 1:
+                rows = [row for row in rows if row not in taken]
+                taken.update(rows)
+            for row, key, (timestamp, event_id, event_type, tool, value) in grouped(
+                found.frame, rows, reference
+            ):
+                hits.append((row, base, key, Hit(timestamp, base, event_id, event_type, tool, value)))
+        hits.sort(key=lambda hit: hit[:2])
+        for row, base, key, hit in hits:
+            chain = self._correlator.add(key, hit)
+            if chain:
+                yield Verdict(self.rule, self._bases[base], row, chain, _named(self._spec.group_by, key))
+
+    def tick(self, now: int) -> None:
+        """Forget groups gone quiet."""
+        self._correlator.tick(now)
+
+    def state(self) -> dict[str, Any]:
+        """The correlator's groups."""
+        return self._correlator.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self._correlator.restore(state)
+
+
+class AbsenceJudge:
+    """A rule over one event that should have been preceded by another."""
+
+    def __init__(self, rule: Rule, places: Mapping[str, int]) -> None:
+        self.rule = rule
+        self._place = places[rule.id]
+        self._before = [places[absence.reference.rule] for absence in rule.absences]
+        self._preceding = [Preceding(absence.span) for absence in rule.absences]
+
+    def narrow(self, found: Found) -> None:
+        """Leave to the rule only the rows that nothing preceded, before anything reads them."""
+        triggers = found.rows(self._place)
+        missing = dict.fromkeys(triggers, True)
+        for absence, place, preceding in zip(self.rule.absences, self._before, self._preceding, strict=True):
+            # At an equal row the question (False) comes before the answer (True): no event precedes itself.
+            steps = [
+                (row, is_before, key, values[0])
+                for is_before, rows in ((False, triggers), (True, found.rows(place)))
+                for row, key, values in grouped(found.frame, rows, absence.reference)
+            ]
+            for row, is_before, key, timestamp in sorted(steps, key=lambda step: step[:2]):
+                if is_before:
+                    preceding.add(key, timestamp)
+                elif preceding.seen(key, timestamp):
+                    missing[row] = False
+        found.narrowed[self._place] = [row for row in triggers if missing[row]]
+
+    def judge(self, found: Found) -> Iterable[Verdict]:
+        """The rows left by ``narrow``, grouped as the first alternative groups them."""
+        rows = found.rows(self._place)
+        first = self.rule.absences[0]
+        groups = {
+            row: _named(first.group_by, key) for row, key, _ in grouped(found.frame, rows, first.reference)
+        }
+        return [Verdict(self.rule, self.rule, row, (), groups.get(row, {})) for row in rows]
+
+    def tick(self, now: int) -> None:
+        """Forget groups gone quiet."""
+        for preceding in self._preceding:
+            preceding.tick(now)
+
+    def state(self) -> dict[str, Any]:
+        """The times of each alternative."""
+        return {"preceding": [preceding.state() for preceding in self._preceding]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()``."""
+        for preceding, kept in zip(self._preceding, state["preceding"], strict=True):
+            preceding.restore(kept)
+
+
+def _named(group_by: Sequence[str], key: Key) -> dict[str, str | None]:
+    return dict(zip(group_by, key[1:], strict=True))
+
+
+Values = tuple[int, str, str, str | None, str | None]
+"""Time for windows (microseconds), event id, event type, tool, the counted value."""
+
+
+def grouped(
+    frame: pl.DataFrame, rows: Sequence[int], reference: Reference
+) -> Iterable[tuple[int, Key, Values]]:
+    """The rows with their group: the tenant, then each group-by field.
+
+    A group never spans tenants. A row that lacks a group-by field belongs to no group
+    and is left out, as an unknown session is not the same session as another unknown one.
+    """
+    if not rows:
+        return
+    # Only the columns that are needed are gathered: a frame has nearly sixty.
+    choices = (reference.value, *reference.group)
+    names = {*_CONTEXT, *(column.name for choice in choices for column in choice)}
+    picked = frame.select(sorted(names))[rows].select(
+        pl.min_horizontal("timestamp", pl.col("ingested_at") + MAX_SKEW).dt.timestamp("us"),
+        pl.col("event_id"),
+        pl.col("event_type"),
+        pl.col("tool_name").str.slice(0, MAX_KEY),
+        (_text(reference.value) if reference.value else pl.lit(None, pl.String)).alias("value"),
+        pl.col("tenant").fill_null("default"),
+        *(_text(choice).alias(f"group{n}") for n, choice in enumerate(reference.group)),
+    )
+    for row, values in zip(rows, picked.iter_rows(), strict=True):
+        key = values[5:]
+        if all(key):
+            yield row, key if len(max(key, key=len)) <= MAX_KEY else _bounded(key), values[:5]
+
+
+def _text(choice: Sequence[Column]) -> pl.Expr:
+    return pl.coalesce(pl.col(column.name).cast(pl.String) for column in choice)
+
+
+def _bounded(key: Key) -> Key:
+    """Long parts cut and hashed: agents choose them, and state must stay small."""
+    return tuple(
+        part if len(part) <= MAX_KEY else f"{part[:MAX_KEY]}…{hashlib.sha256(part.encode()).hexdigest()[:16]}"
+        for part in key
+    )

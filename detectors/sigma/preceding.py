@@ -1,0 +1,66 @@
+"""State of `not_preceded_by`: which groups have lately seen the event that should come first."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from detectors.sigma.correlation import LATENESS, Key
+
+MAX_GROUPS = 50_000
+MAX_TIMES = 8
+"""Only the newest few times of a group matter to what follows."""
+
+
+class Preceding:
+    """When each group last saw the event, within ``span`` microseconds of event time.
+
+    A forgotten group counts as one that never saw it: absence is then reported, so
+    forgetting can make noise and cannot hide anything.
+    """
+
+    def __init__(self, span: int) -> None:
+        self._span = span
+        self._now = 0
+        self._times: OrderedDict[Key, list[int]] = OrderedDict()
+        self._touched: dict[Key, int] = {}
+
+    def add(self, key: Key, timestamp: int) -> None:
+        """The event happened in this group."""
+        times = self._times.setdefault(key, [])
+        self._times.move_to_end(key)
+        self._touched[key] = self._now
+        insort(times, timestamp)
+        del times[:-MAX_TIMES]
+        if len(self._times) > MAX_GROUPS:
+            self._forget()
+
+    def seen(self, key: Key, timestamp: int) -> bool:
+        """Whether it happened in this group within the span before ``timestamp``, or at it."""
+        times = self._times.get(key, ())
+        return bisect_left(times, timestamp - self._span) < bisect_right(times, timestamp)
+
+    def _forget(self) -> None:
+        key, _ = self._times.popitem(last=False)
+        del self._touched[key]
+
+    def tick(self, now: int) -> None:
+        """Forget groups not touched for longer than the span and the lateness, as ticks count it."""
+        if self._now == 0:
+            self._touched = dict.fromkeys(self._touched, now)
+        self._now = max(self._now, now)
+        while self._times and self._touched[next(iter(self._times))] + self._span + LATENESS < self._now:
+            self._forget()
+
+    def state(self) -> dict[str, Any]:
+        """Plain data; groups in order of use."""
+        groups = [[list(key), self._touched[key], times] for key, times in self._times.items()]
+        return {"now": self._now, "groups": groups}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self._now = state["now"]
+        self._times = OrderedDict((tuple(key), list(times)) for key, _, times in state["groups"])
+        self._touched = {tuple(key): touched for key, touched, _ in state["groups"]}

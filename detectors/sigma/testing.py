@@ -1,0 +1,82 @@
+"""Runs the tests that rules carry: events in the rule's own file, with the expected verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from detectors.base import Batch
+from detectors.sigma.detector import SigmaDetector
+from detectors.sigma.rule import Rule, RuleSet
+
+START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+
+ToFrame = Callable[[list[dict[str, Any]]], pl.DataFrame]
+"""Events as wire dictionaries, complete and checked, to the frame that detectors read, with a
+column for each of ``RuleSet.attribute_keys``."""
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One test of one rule: how many findings it expected (``True`` for at least one) and made."""
+
+    __test__ = False
+
+    rule_id: str
+    title: str
+    path: str
+    name: str
+    expected: bool | int
+    found: int
+    passed: bool
+
+
+def run_tests(rules: RuleSet, to_frame: ToFrame) -> list[TestResult]:
+    """Every test of every rule, each with a fresh detector that holds this rule and its bases."""
+    return [_run(rules, rule, test, to_frame) for rule in rules.rules for test in rule.tests]
+
+
+def _run(rules: RuleSet, rule: Rule, test: Mapping[str, Any], to_frame: ToFrame) -> TestResult:
+    events = test_events(test["events"], rules)
+    findings = SigmaDetector(rules.alone(rule)).process(Batch(to_frame(events))) if events else []
+    found = sum(finding.rule_id == rule.id for finding in findings)
+    expected = test["match"]
+    passed = bool(found) == expected if isinstance(expected, bool) else found == expected
+    return TestResult(rule.id, rule.title, rule.path, str(test["name"]), expected, found, passed)
+
+
+def test_events(partial: Sequence[Mapping[str, Any]], rules: RuleSet) -> list[dict[str, Any]]:
+    """Partial events made whole: an id, an agent and a session where they have none, and a time.
+
+    The time is ``timestamp``, or ``at`` seconds after the first event, or a second after the
+    event before. Keys that are no column go to ``attributes``, as they do at the gate.
+    """
+    events = []
+    moment = START
+    for number, given in enumerate(partial):
+        event = {key: value for key, value in given.items() if key in rules.fields.columns}
+        extra = {key: str(value) for key, value in given.items() if key not in event and key != "at"}
+        if extra:
+            event["attributes"] = {**extra, **event.get("attributes", {})}
+        if "timestamp" in event:
+            moment = _moment(event["timestamp"])
+        elif "at" in given:
+            moment = START + timedelta(seconds=given["at"])
+        elif number:
+            moment += timedelta(seconds=1)
+        defaults = {"event_id": f"test-{number}", "agent_id": "test-agent", "tenant": "default"}
+        defaults |= {"session_id": "test-session", "identity": "declared"}
+        events.append({**defaults, **event, "timestamp": moment})
+    return events
+
+
+test_events.__test__ = False  # type: ignore[attr-defined]
+
+
+def _moment(value: object) -> datetime:
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

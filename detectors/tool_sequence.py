@@ -1,0 +1,216 @@
+"""An odd order of tools: the step of a session that its agent's habits expect least.
+
+A session's score is its most surprising step in bits, under a variable-order Markov model of
+the agent, its role and its tenant's fleet. It is judged at the step itself, before the call
+runs, and learned only once the session is over.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from detectors.base import Finding
+from detectors.calibration import FULL, Budget, Calibrator, Standing
+from detectors.learner import Event, SessionLearner
+from detectors.markov import ORDER, SEPARATOR, Model, context_keys, known, surprise
+from detectors.sessions import MAX_LIVE, Live, SessionTable, Who
+from detectors.wording import number, one_in, plain, short_key, times
+
+START = "\x1e"
+"""What precedes the first step."""
+
+MAX_STEPS = 1_000
+"""Steps of one session that are kept for learning; later ones are judged all the same."""
+
+MAX_OPEN_CALLS = 64
+MAX_MODELS = 10_000
+MAX_CONTEXTS_IN_ALL = 500_000
+MAX_HABITS = 10_000
+
+HABIT_AFTER = 5
+"""So many sessions are alerted on for the same step; then, unconfirmed, it counts as a new habit."""
+
+
+class ToolSession(Live, array_like=True, kw_only=True):
+    """A live session. ``calls`` are requested and not yet run; ``unnamed`` counts those without id."""
+
+    steps: list[str] = []
+    recent: list[str] = []
+    calls: list[str] = []
+    unnamed: int = 0
+    worst: float = 0.0
+    alerted_for: str = ""
+
+
+class ToolSequence(SessionLearner[ToolSession]):
+    """Finds the session whose worst step is rarer than the budget allows."""
+
+    name: ClassVar[str] = "tool_sequence"
+    title: ClassVar[str] = "Tool step that this agent's habits do not explain"
+    version: ClassVar[str] = "1"
+    state_version: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("tool_name", "tool_call_id")
+    tags: ClassVar[tuple[str, ...]] = ("owasp-asi.2026.asi01", "owasp-asi.2026.asi02")
+
+    def __init__(self, budget: Budget | None = None, max_live: int = MAX_LIVE) -> None:
+        self.table = SessionTable(ToolSession, max_live)
+        self.calibrator = Calibrator((budget or Budget()).alpha(self.name))
+        self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
+        self._contexts = 0
+        self._habits: OrderedDict[tuple[str, str, str], list[Any]] = OrderedDict()
+
+    def seen(self, live: ToolSession, event: Event) -> Iterator[Finding]:
+        """Judge the step that this event is, if it is one."""
+        tool_name, call_id = event.values
+        if tool_name is None or not _is_step(live, event.kind, call_id):
+            return
+        tool = short_key(tool_name.replace(SEPARATOR, " "))
+        keys = context_keys(live.recent or [START])
+        scopes = self._scopes(live.who)
+        bits = surprise(scopes, keys, tool) if scopes else 0.0
+        live.recent = [*(live.recent or [START]), tool][-ORDER:]
+        if len(live.steps) < MAX_STEPS:
+            live.steps.append(tool)
+        if bits <= live.worst:
+            return
+        live.worst = bits
+        if live.alerted_for:
+            return
+        standing = self.calibrator.judge(live.who, bits)
+        if standing.alerts:
+            live.alerted_for = keys[1] + SEPARATOR + tool
+            yield self._found(live, event, keys, tool, bits, standing)
+
+    def ended(self, live: ToolSession, row: int) -> Iterator[Finding]:
+        """Learn the session's steps, unless a rule, a verdict or this detector spoke against it."""
+        if live.steps and not live.tainted:
+            self.calibrator.add(live.who, live.worst, bool(live.alerted_for))
+            if not live.alerted_for or self._is_habit(live):
+                self._learn(live.who, live.steps)
+        yield from ()
+
+    def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
+        """A confirmed step never becomes a habit; one that was a false alarm is learned next time."""
+        super().verdict(tenant, agent_id, session_id, confirmed)
+        for (of, agent, _), habit in self._habits.items():
+            if (of, agent) == (tenant, agent_id) and session_id in habit[1]:
+                habit[0] = -1 if confirmed else HABIT_AFTER
+
+    def _scopes(self, who: Who) -> list[Model]:
+        models = self._models
+        return [models[place] for place in _places(who) if place in models]
+
+    def _learn(self, who: Who, steps: list[str]) -> None:
+        for place in _places(who):
+            model = self._models.get(place)
+            if model is None:
+                model = self._models[place] = Model()
+            self._models.move_to_end(place)
+            self._contexts -= len(model.contexts)
+            before = [START]
+            for tool in steps:
+                model.learn(context_keys(before), tool)
+                before = [*before, tool][-ORDER:]
+            self._contexts += len(model.contexts)
+        while len(self._models) > MAX_MODELS or self._contexts > MAX_CONTEXTS_IN_ALL:
+            self._contexts -= len(self._models.popitem(last=False)[1].contexts)
+
+    def _is_habit(self, live: ToolSession) -> bool:
+        place = (live.who.tenant, live.who.agent_id, live.alerted_for)
+        habit = self._habits.setdefault(place, [0, []])
+        self._habits.move_to_end(place)
+        if len(self._habits) > MAX_HABITS:
+            self._habits.popitem(last=False)
+        if habit[0] < 0:
+            return False
+        habit[0] += 1
+        habit[1] = [*habit[1], live.session_id][-HABIT_AFTER:]
+        return bool(habit[0] > HABIT_AFTER)
+
+    def _found(
+        self, live: ToolSession, event: Event, keys: list[str], tool: str, bits: float, standing: Standing
+    ) -> Finding:
+        agent = self._models.get(_places(live.who)[-1]) or Model()
+        seen, total, shares = known(agent, keys[1], tool)
+        before = "" if keys[1] == START else plain(keys[1])
+        where = f"after {before}" if before else "as the first step"
+        contexts = f"{total:,} such contexts" if total else "no such context before"
+        usual = "none yet" if standing.usual is None else f"{number(standing.usual)} bits"
+        return self.finding(
+            live,
+            row=event.row,
+            level="medium" if standing.stage == FULL else "low",
+            reason=(
+                f"{plain(tool)} {where}: seen {times(seen)} in {contexts}; {number(bits)} bits, "
+                f"this agent's usual worst step is {usual}; {one_in(standing.p_value)} sessions "
+                f"of this {standing.pool}"
+            ),
+            evidence={
+                "observed": {"next_tool": plain(tool), "bits": round(bits, 2), "seen": seen},
+                "expected": {
+                    "next_tool": {plain(name): share for name, share in shares.items()},
+                    "bits": None if standing.usual is None else round(standing.usual, 2),
+                    "seen": total,
+                },
+                "context": [plain(name) for name in keys[-1].split(SEPARATOR) if name != START],
+                "p_value": standing.p_value,
+                "bits": round(bits, 3),
+                "profile": standing.profile(),
+            },
+            event_ids=(event.event_id,),
+            event_count=1,
+            session_id=live.session_id,
+            parts=(live.session_id, live.first_event),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Live sessions, models, habits and calibration as plain data."""
+        return {
+            "version": self.state_version,
+            "table": self.table.state(),
+            "calibrator": self.calibrator.state(),
+            "models": [[*place, model.state()] for place, model in self._models.items()],
+            "habits": [[*place, count, list(who)] for place, (count, who) in self._habits.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()``. Raises ValueError where the version is not known."""
+        self.checked(state)
+        self.table.restore(state["table"])
+        self.calibrator.restore(state["calibrator"])
+        self._models = OrderedDict(
+            ((tenant, name), Model.restored(model)) for tenant, name, model in state["models"]
+        )
+        self._contexts = sum(len(model.contexts) for model in self._models.values())
+        self._habits = OrderedDict(
+            ((tenant, agent, step), [count, list(who)])
+            for tenant, agent, step, count, who in state["habits"]
+        )
+
+
+def _places(who: Who) -> list[tuple[str, str]]:
+    """Where an agent's models are kept, from the widest scope to the agent's own."""
+    role = [] if who.role is None else [(who.tenant, f"role {who.role}")]
+    return [(who.tenant, "fleet"), *role, (who.tenant, f"agent {who.agent_id}")]
+
+
+def _is_step(live: ToolSession, kind: str, call_id: str | None) -> bool:
+    """Whether the event is a step of its own: a request, or a run that nobody requested."""
+    name = short_key(call_id) if call_id else ""
+    if kind == "tool.requested":
+        if name:
+            live.calls = [*live.calls, name][-MAX_OPEN_CALLS:]
+        else:
+            live.unnamed += 1
+        return True
+    if kind != "tool.executed":
+        return False
+    if name in live.calls:
+        live.calls.remove(name)
+        return False
+    if live.unnamed:
+        live.unnamed -= 1
+        return False
+    return True

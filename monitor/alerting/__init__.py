@@ -1,0 +1,1 @@
+"""From findings to alerts, and from alerts to people."""

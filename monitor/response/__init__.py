@@ -1,0 +1,1 @@
+"""Orders that stop agents, and the proof that they stopped."""

@@ -1,0 +1,345 @@
+"""The gate: each record is checked by itself; a bad one never takes its neighbours down."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from detectors.base import stable_id
+from monitor.events import BY_NAME, COLUMNS, EVENT_TYPES, REPLAYED, RESERVED, Kind, Record
+from monitor.settings import EdgeSettings
+from monitor.sources.jsonkeys import RepeatedKeyError, maybe_repeats, refuse_repeats
+from monitor.sources.keys import Sender
+from monitor.sources.seen import fingerprint
+
+CUT = RESERVED + "cut."
+"""Marks a column that was cut; holds its original length in bytes."""
+
+CLOCK = RESERVED + "clock"
+"""``future`` where the producer's clock is ahead by more than ``CLOCK_SKEW``."""
+
+CLOCK_SKEW = timedelta(minutes=5)
+
+TEXTS = frozenset(
+    {"task_goal", "model_input", "model_output", "model_settings", "tool_description", "tool_args"}
+    | {"tool_result", "target", "policy_reason", "error_message"}
+)
+"""Columns of free text, which are cut where too long. All other strings are names: refused."""
+
+YEARS = range(1901, 2299)
+"""What ClickHouse's DateTime64 can hold at microseconds, whatever the offset."""
+
+_FIELDS = Record.__struct_fields__
+_STRINGS = [
+    (c.name, c.name in TEXTS) for c in COLUMNS if c.kind in (Kind.STRING, Kind.LABEL) and c.name != "event_id"
+]
+_TEXT_NAMES = [name for name, text in _STRINGS if text]
+_FLOATS = [c.name for c in COLUMNS if c.kind is Kind.FLOAT]
+_TIMES = [c.name for c in COLUMNS if c.kind is Kind.TIMESTAMP]
+_INT64 = msgspec.Meta(ge=-(2**63), le=2**63 - 1)
+
+
+@dataclass
+class Rejection:
+    """Why the record at ``index`` of its request was refused: one sentence that names the remedy."""
+
+    index: int
+    reason: str
+    raw: bytes | None = None
+
+
+class Rejected(Exception):  # noqa: N818
+    """A record is refused. ``raw`` is what was sent, as far as it is known."""
+
+    def __init__(self, reason: str, raw: bytes | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.raw = raw
+
+    def at(self, index: int) -> Rejection:
+        """The same, with its place in the request."""
+        return Rejection(index, self.reason, self.raw)
+
+
+def excerpt(text: str, length: int = 40) -> str:
+    """A short, escaped piece of what a producer sent, safe to show."""
+    cut = text if len(text) <= length else text[:length] + "…"
+    return ascii(cut) if len(cut) == len(text) else ascii(cut[:-1]) + "…"
+
+
+class Gate:
+    """Checks records against the schema and the limits, and sets what only we may set."""
+
+    def __init__(self, limits: EdgeSettings, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.limits = limits
+        self._now = now
+        self._wire = _wire(limits)
+        self._decoder = msgspec.json.Decoder(self._wire)
+
+    def check(self, item: bytes | dict[str, object] | Rejected, sender: Sender) -> Any:
+        """The checked record of an item: JSON bytes, or an event mapped from another dialect.
+
+        Raises Rejected, with a reason that names field and remedy.
+        """
+        if isinstance(item, Rejected):
+            raise item
+        try:
+            if isinstance(item, bytes):
+                record = self._from_json(item)
+                self._limit(record, len(item), item.isascii() and b"\\u" not in item)
+                self._own(record, sender, mapped=False)
+            else:
+                record = self._convert(item)
+                self._finite(record)
+                self._limit(record, None, False)
+                self._own(record, sender, mapped=True)
+        except Rejected as fault:
+            fault.raw = item if isinstance(item, bytes) else msgspec.json.encode(item)
+            raise
+        return record
+
+    def _from_json(self, raw: bytes) -> Any:
+        try:
+            record = self._decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            if not str(error).startswith("Object contains unknown field"):
+                raise Rejected(_explain(error)) from None
+            return self._with_unknown(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Rejected(_malformed(error)) from None
+        given = len(_FIELDS) - msgspec.structs.astuple(record).count(None)
+        if record.attributes:
+            given += len(record.attributes)
+        if maybe_repeats(raw, given):
+            _unique(raw)
+        return record
+
+    def _with_unknown(self, raw: bytes) -> Any:
+        """The record, its unknown top-level keys moved into attributes."""
+        try:
+            values = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Rejected(_malformed(error)) from None
+        _unique(raw)
+        attributes = values.get("attributes")
+        if attributes is None:
+            attributes = {}
+        elif not isinstance(attributes, dict):
+            raise Rejected("attributes: expected an object of names and values")
+        unknown = {key: values.pop(key) for key in [*values] if key not in BY_NAME}
+        if both := unknown.keys() & attributes.keys():
+            name = excerpt(min(both))
+            raise Rejected(f"{name} stands both at the top level and in attributes; send it once")
+        return self._convert({**values, "attributes": {**attributes, **unknown}})
+
+    def _convert(self, values: dict[str, object]) -> Any:
+        try:
+            return msgspec.convert(values, self._wire)
+        except msgspec.ValidationError as error:
+            raise Rejected(_explain(error)) from None
+
+    def _finite(self, record: Any) -> None:
+        for name in _FLOATS:
+            value = getattr(record, name)
+            if value is not None and not math.isfinite(value):
+                raise Rejected(f"{name}: not a finite number; leave it out where it is not known")
+
+    def _limit(self, record: Any, size: int | None, plain: bool) -> None:
+        """Hold names and times to their limits and cut long texts.
+
+        ``size`` bounds every text in bytes; ``plain`` says that characters are bytes.
+        """
+        for name in _TIMES:
+            moment = getattr(record, name)
+            if moment is not None and moment.year not in YEARS:
+                raise Rejected(f"{name}: year {moment.year} is out of range; send a date from 1901 to 2298")
+        if not plain:
+            self._limit_names(record)
+        if record.attributes:
+            record.attributes = self._attributes(record.attributes)
+        if size is None or size > self.limits.max_text_bytes:
+            self._cut_texts(record)
+
+    def _limit_names(self, record: Any) -> None:
+        for name, text in _STRINGS:
+            value = getattr(record, name)
+            if value is not None and not text and not _fits(value, self.limits.max_name_bytes):
+                raise Rejected(f"{name}: longer than {self.limits.max_name_bytes} bytes; send a shorter name")
+        if record.event_id and not _fits(record.event_id, self.limits.max_name_bytes):
+            raise Rejected(f"event_id: longer than {self.limits.max_name_bytes} bytes; a UUIDv7 has 36")
+
+    def _attributes(self, given: dict[str, Any]) -> dict[str, str]:
+        """Attributes as text; names that only we may set are moved aside."""
+        kept: dict[str, str] = {}
+        limit = self.limits.max_name_bytes
+        for sent, value in given.items():
+            if not _fits(sent, limit):
+                raise Rejected(
+                    f"attributes: a name is longer than {limit} bytes: {excerpt(sent)}; send a shorter one"
+                )
+            name = sent
+            while name.startswith(RESERVED) or (name != sent and name in given):
+                name = "producer." + name
+            kept[name] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        return kept
+
+    def _cut_texts(self, record: Any) -> None:
+        limit = self.limits.max_text_bytes
+        cuts: dict[str, str] = {}
+        for name in _TEXT_NAMES:
+            value = getattr(record, name)
+            if value is not None and not _fits(value, limit):
+                setattr(record, name, _cut(value, limit))
+                cuts[CUT + name] = str(len(value.encode()))
+        for name, value in (record.attributes or {}).items():
+            if not _fits(value, limit):
+                record.attributes[name] = _cut(value, limit)
+                cuts[f"{CUT}attributes.{name}"] = str(len(value.encode()))
+        if record.data_accessed and not all(_fits(value, limit) for value in record.data_accessed):
+            cuts[CUT + "data_accessed"] = str(sum(len(value.encode()) for value in record.data_accessed))
+            record.data_accessed = [_cut(value, limit) for value in record.data_accessed]
+        if cuts:
+            record.attributes = {**(record.attributes or {}), **cuts}
+
+    def _own(self, record: Any, sender: Sender, mapped: bool) -> None:
+        """Set what the sender may not: tenant, identity, time of receipt and our marks."""
+        marks: dict[str, str] = {}
+        now = self._now()
+        if record.tenant not in (None, sender.tenant):
+            raise Rejected(
+                f"tenant: {excerpt(record.tenant)} is not the tenant of this API key; use that tenant's key"
+            )
+        record.tenant = sender.tenant
+        claimed, record.identity = record.identity, _identity(record, sender, mapped)
+        if claimed not in (None, record.identity):
+            marks["producer.identity"] = claimed
+        if record.ingested_at is not None:
+            marks["producer.ingested_at"] = record.ingested_at.isoformat()
+        record.ingested_at = now
+        if not record.event_id:
+            record.event_id = stable_id("evt", record.tenant, fingerprint(record).hex())
+        if record.timestamp - now > CLOCK_SKEW:
+            marks[CLOCK] = "future"
+        if sender.replaying:
+            marks[REPLAYED] = "true"
+        if marks:
+            record.attributes = {**(record.attributes or {}), **marks}
+
+
+def _identity(record: Any, sender: Sender, mapped: bool) -> str:
+    """How far the agent's name can be trusted; a key tied to agents speaks for no other."""
+    provisional = mapped and record.identity == "provisional"
+    if not sender.agents:
+        return "provisional" if provisional else "declared"
+    if record.agent_id in sender.agents:
+        return "bound"
+    own = [agent for agent in sender.agents if agent.startswith(f"{record.agent_id}/")]
+    if provisional and own:
+        if len(sender.agents) > 1:
+            return "provisional"
+        record.agent_id = own[0]
+        return "bound"
+    raise Rejected(
+        f"agent_id: this API key is not tied to {excerpt(record.agent_id)}; send with that agent's key"
+    )
+
+
+def _wire(limits: EdgeSettings) -> Any:
+    """The record as it may stand on the wire: limits in characters, attributes of any type."""
+    name_limit = msgspec.Meta(max_length=limits.max_name_bytes)
+    several = msgspec.Meta(max_length=limits.max_attributes)
+    required = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.max_name_bytes)]
+    fields: list[tuple[Any, ...]] = []
+    for column in COLUMNS:
+        kind: Any = column.kind.python
+        if column.values:
+            kind = Literal[column.values]
+        elif column.kind is Kind.TIMESTAMP:
+            kind = Annotated[datetime, msgspec.Meta(tz=True)]
+        elif column.kind is Kind.INTEGER:
+            kind = Annotated[int, _INT64]
+        elif column.kind is Kind.LIST:
+            kind = Annotated[list[str], several]
+        elif column.kind is Kind.MAP:
+            kind = Annotated[dict[str, Any], several]
+        elif kind is str and column.name not in TEXTS:
+            kind = Annotated[str, name_limit]
+        if column.name == "agent_id":
+            fields.append((column.name, required))
+        elif column.required and column.name != "event_id":
+            fields.append((column.name, kind))
+        else:
+            fields.append((column.name, kind | None, None))
+    return msgspec.defstruct(
+        "Wire", fields, bases=(Record,), kw_only=True, gc=False, forbid_unknown_fields=True
+    )
+
+
+def _unique(raw: bytes) -> None:
+    try:
+        refuse_repeats(raw)
+    except RepeatedKeyError as error:
+        raise Rejected(f"the key {excerpt(error.key)} stands twice in one object; send it once") from None
+    except RecursionError as error:
+        raise Rejected(_malformed(error)) from None
+
+
+def _fits(text: str, limit: int) -> bool:
+    return len(text) * 4 <= limit or len(text.encode()) <= limit
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if _fits(text, limit) else text.encode()[:limit].decode(errors="ignore")
+
+
+def _malformed(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "not valid UTF-8; encode the body as UTF-8"
+    if isinstance(error, RecursionError):
+        return "nested too deeply; send nested content as JSON text"
+    fault = str(error).removeprefix("JSON is malformed: ")
+    if "trailing characters" in fault:
+        return "more than one JSON value in a line; send one object a line"
+    return f"not valid JSON: {fault}; NaN and Infinity are not JSON either"
+
+
+_PATH = re.compile(r" - at (?:`key` in )?`\$\.?([a-z_]*)[^`]*`$")
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """What msgspec found, as one sentence that names the field and the remedy, without the value."""
+    text = str(error)
+    if missing := re.fullmatch(r"Object missing required field `(\w+)`", text):
+        return f"{missing[1]}: missing; event_type, agent_id and timestamp are required"
+    found = _PATH.search(text)
+    name = found[1] if found else ""
+    if name not in BY_NAME:
+        if text.startswith("Expected `object`"):
+            return "an event must be a JSON object"
+        return "the record does not fit the schema; see docs/events.md"
+    fault = text[: found.start()] if found else text
+    column = BY_NAME[name]
+    if fault.startswith("Invalid enum value"):
+        values = EVENT_TYPES if name == "event_type" else column.values
+        return f"{name}: not a known value; use one of {', '.join(values)}"
+    if column.kind is Kind.TIMESTAMP:
+        return f"{name}: {_plain(fault)}; send RFC 3339 with an offset, such as 2026-01-05T09:30:00Z"
+    if "of length <=" in fault and column.kind not in (Kind.MAP, Kind.LIST):
+        return f"{name}: {_plain(fault)}; send a shorter name"
+    if "of length <=" in fault:
+        return f"{name}: more entries than allowed ({_plain(fault)}); send fewer"
+    return f"{name}: {_plain(fault)}"
+
+
+def _plain(fault: str) -> str:
+    # msgspec names types only, but where it ever names a value, that value stays short and escaped
+    fault = (
+        fault.replace("`", "").replace("datetime", "date and time", 1) if len(fault) < 100 else excerpt(fault)
+    )
+    return fault[:1].lower() + fault[1:]

@@ -1,0 +1,188 @@
+"""OTLP/JSON, as senders in the wild write it.
+
+Source: OpenTelemetry protocol specification, "JSON Protobuf Encoding": proto3's mapping,
+except that ids are hex and enums are integers. Senders also write enum names, integers as
+numbers, nulls and empty values. ``google.protobuf.json_format`` reads a hex id as base64
+without a word, so it is not used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from monitor.sources.gate import Rejected, excerpt
+from monitor.sources.jsonkeys import RepeatedKeyError, refuse_repeats
+from monitor.sources.otlp import (
+    ERROR,
+    KINDS,
+    MAX_DEPTH,
+    BadBodyError,
+    Span,
+    SpanEvent,
+    checked,
+    finite,
+    too_many,
+    unique,
+)
+
+T = TypeVar("T")
+
+_KIND_NUMBERS = {f"SPAN_KIND_{name}": number for number, name in enumerate(KINDS)}
+_STATUS_NUMBERS = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": ERROR}
+_TYPE_NAMES = {str: "a string", list: "an array", dict: "an object", bool: "true or false"}
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_HEX = re.compile(r"[0-9a-f]*")
+
+
+def decode_json(body: bytes, most: int) -> list[Span | Rejected]:
+    """Spans of an ExportTraceServiceRequest in OTLP/JSON, in order.
+
+    Raises BadBodyError where the body is not JSON, or not of that form down to its spans,
+    or holds more than ``most`` of them.
+    """
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+        request = refuse_repeats(body)
+        spans = list(_spans(request))
+    except RepeatedKeyError as error:
+        raise BadBodyError(f"the key {excerpt(error.key)} stands twice in one object; send it once") from None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise BadBodyError("not valid JSON in UTF-8; check the exporter") from None
+    except Rejected as fault:
+        raise BadBodyError(fault.reason) from None
+    if len(spans) > most:
+        raise too_many(most)
+    return [checked(partial(_from_object, *parts)) for parts in spans]
+
+
+def _spans(request: Any) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
+    """Each span with its scope and its resource, as they stand in the JSON."""
+    groups = _get(_object(request, "the body"), "resourceSpans", list)
+    if not groups and request:
+        raise Rejected("resourceSpans: missing; send an OTLP/JSON ExportTraceServiceRequest")
+    for group in groups:
+        resource = _get(_object(group, "resourceSpans"), "resource", dict)
+        for scoped in _get(group, "scopeSpans", list):
+            scope = _get(_object(scoped, "scopeSpans"), "scope", dict)
+            for span in _get(scoped, "spans", list):
+                yield span, scope, resource
+
+
+def _from_object(span: Any, scope: dict[str, Any], resource: dict[str, Any]) -> Span:
+    status = _get(_object(span, "spans"), "status", dict)
+    kind = _enum(span.get("kind"), _KIND_NUMBERS, "kind")
+    return Span(
+        trace_id=_hex(span, "traceId"),
+        span_id=_hex(span, "spanId"),
+        parent_id=_hex(span, "parentSpanId"),
+        name=_get(span, "name", str),
+        kind=KINDS[kind] if kind < len(KINDS) else KINDS[0],
+        start=_integer(span.get("startTimeUnixNano"), "startTimeUnixNano"),
+        end=_integer(span.get("endTimeUnixNano"), "endTimeUnixNano"),
+        status=_enum(status.get("code"), _STATUS_NUMBERS, "status.code"),
+        status_message=_get(status, "message", str),
+        attributes=_pairs(span),
+        resource=_pairs(resource),
+        scope=_get(scope, "name", str),
+        scope_version=_get(scope, "version", str),
+        events=[_event(event) for event in _get(span, "events", list)],
+        links=[
+            {"trace_id": _hex(_object(link, "links"), "traceId"), "span_id": _hex(link, "spanId")}
+            for link in _get(span, "links", list)
+        ],
+    )
+
+
+def _event(event: Any) -> SpanEvent:
+    time = _integer(_object(event, "events").get("timeUnixNano"), "timeUnixNano")
+    return SpanEvent(_get(event, "name", str), time, _pairs(event))
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Rejected(f"{name}: expected a JSON object")
+    return value
+
+
+def _get(holder: dict[str, Any], name: str, kind: type[T]) -> T:
+    """A field of the given type, empty where it is absent or null."""
+    value = holder.get(name)
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise Rejected(f"{name}: expected {_TYPE_NAMES[kind]}; see OTLP/JSON")
+    return value
+
+
+def _hex(holder: dict[str, Any], name: str) -> str:
+    value = _get(holder, name, str).lower()
+    if not _HEX.fullmatch(value):
+        raise Rejected(f"{name}: expected hex digits, as OTLP/JSON writes ids")
+    return value
+
+
+def _integer(value: Any, name: str) -> int:
+    """An integer that JSON may carry as a number or, beyond 2**53, as a string."""
+    if value is None:
+        return 0
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**64:
+        raise Rejected(f"{name}: expected an integer, as a number or a string of digits")
+    return value
+
+
+def _enum(value: Any, numbers: dict[str, int], name: str) -> int:
+    if isinstance(value, str) and value in numbers:
+        return numbers[value]
+    number = _integer(value, name)
+    if number < 0:
+        raise Rejected(f"{name}: expected a number or a name of the OTLP enum")
+    return number
+
+
+def _pairs(holder: dict[str, Any], name: str = "attributes", depth: int = 0) -> dict[str, Any]:
+    return unique(
+        (_get(_object(pair, name), "key", str), _any(pair.get("value"), depth))
+        for pair in _get(holder, name, list)
+    )
+
+
+def _any(value: Any, depth: int) -> Any:
+    """An AnyValue, which JSON writes as an object of one key; an empty one is None."""
+    if depth > MAX_DEPTH:
+        raise Rejected("an attribute is nested too deeply; send nested content as JSON text")
+    if value is None or value == {}:
+        return None
+    if len(_object(value, "value")) != 1:
+        raise Rejected("value: expected one key, such as stringValue")
+    ((kind, inner),) = value.items()
+    if kind == "stringValue" or kind == "bytesValue":
+        return _get(value, kind, str)
+    if kind == "boolValue":
+        return _get(value, kind, bool)
+    if kind == "intValue":
+        return _integer(inner, kind)
+    if kind == "doubleValue":
+        return _double(inner)
+    if kind == "arrayValue":
+        return [_any(item, depth + 1) for item in _get(_object(inner or {}, kind), "values", list)]
+    if kind == "kvlistValue":
+        return _pairs(_object(inner or {}, kind), "values", depth + 1)
+    raise Rejected(f"value: {excerpt(kind)} is not a kind of OTLP value")
+
+
+def _double(value: Any) -> float | str:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return finite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise Rejected("doubleValue: expected a number") from None

@@ -1,0 +1,133 @@
+"""What has been seen: repeats are dropped, the same id with other content is kept as evidence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from monitor.events import COLUMNS, RESERVED, Record
+from monitor.sources.segment import MAGIC, Entry, scan, segment_path, segments
+
+CONFLICT = RESERVED + "conflict"
+"""Marks an event whose id an earlier event with other content already had; holds that id."""
+
+FINGERPRINTS = b"watchkeeper.fingerprints"
+"""Key of the Arrow schema's metadata that holds the fingerprints of a batch, eight bytes a row."""
+
+_GIVEN = {"event_id", "ingested_at", "tenant", "identity", "attributes"}
+_content = attrgetter(*(column.name for column in COLUMNS if column.name not in _GIVEN))
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
+def fingerprint(record: Any) -> bytes:
+    """Eight bytes over what the producer sent, leaving out its id and all that we set."""
+    sent = {k: v for k, v in (record.attributes or {}).items() if not k.startswith(RESERVED)}
+    return hashlib.blake2b(_encoder.encode((_content(record), sent)), digest_size=8).digest()
+
+
+class Sorted(NamedTuple):
+    """Records to write, in order, with their fingerprints; conflicts are among them."""
+
+    fresh: list[Any]
+    fingerprints: list[bytes]
+    duplicates: int
+    conflicts: int
+
+
+class Seen:
+    """A bounded window of (tenant, event_id) and the content it came with.
+
+    It holds the last ``capacity`` ids at least and twice as many at most: two generations,
+    the elder dropped whole when the younger is full. An id counts as seen only once
+    ``settle`` says that its event is durable; ``forget`` takes back what was not.
+    """
+
+    def __init__(self, capacity: int = 500_000) -> None:
+        self.capacity = capacity
+        self._young: dict[int, bytes] = {}
+        self._old: dict[int, bytes] = {}
+        self._pending: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def sort(self, records: Iterable[Any]) -> Sorted:
+        """Tell fresh records from repeats; a conflict gets an id of its own and a mark."""
+        fresh: list[Any] = []
+        prints: list[bytes] = []
+        duplicates = conflicts = 0
+        for record in records:
+            content = fingerprint(record)
+            known = self._lookup(record)
+            if known is not None and known != content:
+                original = record.event_id
+                record.event_id = f"{original}#conflict-{content.hex()}"
+                record.attributes = {**(record.attributes or {}), CONFLICT: original}
+                known = self._lookup(record)
+                conflicts += known is None
+            if known is not None:
+                duplicates += 1
+                continue
+            self._pending[_key(record.tenant, record.event_id)] = content
+            fresh.append(record)
+            prints.append(content)
+        return Sorted(fresh, prints, duplicates, conflicts)
+
+    def _lookup(self, record: Any) -> bytes | None:
+        key = _key(record.tenant, record.event_id)
+        return self._pending.get(key) or self._young.get(key) or self._old.get(key)
+
+    def settle(self) -> None:
+        """What was sorted since is durable: from now on it is a repeat."""
+        self._remember(self._pending)
+        self._pending = {}
+
+    def forget(self) -> None:
+        """What was sorted since did not become durable: a retry must be fresh."""
+        self._pending = {}
+
+    def _remember(self, ids: dict[int, bytes]) -> None:
+        self._young.update(ids)
+        if len(self._young) >= self.capacity:
+            self._old, self._young = self._young, {}
+
+    @classmethod
+    def load(cls, folder: Path, capacity: int = 500_000) -> Seen:
+        """The window as it stood, from the newest events of the spool's retained segments."""
+        seen = cls(capacity)
+        newest: list[dict[int, bytes]] = []
+        held = 0
+        for number in reversed(segments(folder)):
+            ids = dict(_ids(segment_path(folder, number).read_bytes()))
+            newest.append(ids)
+            held += len(ids)
+            if held >= capacity:
+                break
+        for ids in reversed(newest):
+            seen._remember(ids)
+        return seen
+
+
+def _key(tenant: str, event_id: str) -> int:
+    # A keyed 64-bit hash (Python salts it per process): compact, and not to be aimed at.
+    return hash((tenant, event_id))
+
+
+def _ids(data: bytes) -> Iterator[tuple[int, bytes]]:
+    for kind, payload, _ in scan(data, len(MAGIC)):
+        if kind is not Entry.EVENTS:
+            continue
+        table = pa.ipc.open_stream(payload).read_all()
+        packed = (table.schema.metadata or {}).get(FINGERPRINTS)
+        if packed is None:
+            rows = table.to_pylist(maps_as_pydicts="strict")
+            packed = b"".join(fingerprint(msgspec.convert(row, Record)) for row in rows)
+        names = zip(table["tenant"].to_pylist(), table["event_id"].to_pylist(), strict=True)
+        for row, (tenant, event_id) in enumerate(names):
+            yield _key(tenant, event_id), packed[row * 8 : row * 8 + 8]

@@ -1,0 +1,1 @@
+"""Where things are kept: ClickHouse for events, a SQL state database for everything people decide."""

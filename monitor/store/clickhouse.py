@@ -1,0 +1,161 @@
+"""The event store: ClickHouse, embedded in this process (chDB) or a server, behind one client API.
+
+Embedded, one process owns the folder. Open it after any fork and never fork afterwards: a
+child would hang. A client does one thing at a time, so the store writes with one and
+``Readers`` reads with others of its own; all calls belong in worker threads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from monitor.events import COLUMNS, Kind
+from monitor.settings import Settings
+from monitor.store.schema import migrate_events
+
+DATABASE = "watchkeeper"
+
+Connect = Callable[..., Client]
+
+LABELS = frozenset(c.name for c in COLUMNS if c.kind in (Kind.LABEL, Kind.ENUM))
+
+
+class StoreError(Exception):
+    """The event store cannot be opened or written; the message names the remedy."""
+
+
+@dataclass
+class EventStore:
+    """The one writer of events, and the maker of further clients for readers."""
+
+    writer: Client
+    connect: Connect
+    """Opens one more client on the same database."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> EventStore:
+        """Connect, create the database where it is missing, and apply the migrations.
+
+        Without ``store.dsn`` this is the folder ``clickhouse`` under ``data``. Raises
+        StoreError where another process holds the folder or the server cannot be reached,
+        and MigrationError where a newer version of Watchkeeper has written the database.
+        """
+        dsn = settings.store.dsn
+        writer, connect = _server(dsn.get_secret_value()) if dsn else _embedded(settings.data / "clickhouse")
+        try:
+            migrate_events(writer)
+        except Exception:
+            writer.close()
+            raise
+        return cls(writer, connect)
+
+    def insert(self, table: pa.Table, token: str) -> int:
+        """Store the rows of one sealed segment; how many rows that were.
+
+        ``table`` has the columns of ``monitor.events`` and of ``placed``. ``token`` names
+        this content for good: inserted again under it, also after a crash, nothing
+        changes. Returns once the rows are on disk. Raises StoreError; retry with the
+        same table and the same token.
+        """
+        count: int = table.num_rows
+        if not count:
+            return 0
+        encoded = table
+        for index, name in enumerate(table.column_names):
+            if name in LABELS and not pa.types.is_dictionary(table.schema.field(index).type):
+                encoded = encoded.set_column(index, name, table.column(index).dictionary_encode())
+        try:
+            # a table in many chunks would be many blocks, each with a token of its own
+            self.writer.insert_arrow(
+                "events",
+                encoded.unify_dictionaries().combine_chunks(),
+                settings={"insert_deduplicate": 1, "insert_deduplication_token": token},
+            )
+        except ClickHouseError as error:
+            raise StoreError(f"{count} events were not stored: {error}") from error
+        return count
+
+    def ping(self) -> None:
+        """Raise ClickHouseError where the store does not answer."""
+        self.writer.command("SELECT 1")
+
+    def close(self) -> None:
+        """Close the writer. Readers close their own clients."""
+        self.writer.close()
+
+
+def placed(table: pa.Table, segment: int) -> pa.Table:
+    """Append ``segment`` (u64) and ``row`` (u32, from 0) to a sealed segment's events."""
+    count = table.num_rows
+    return table.append_column("segment", pa.repeat(pa.scalar(segment, pa.uint64()), count)).append_column(
+        "row", pa.array(range(count), pa.uint32())
+    )
+
+
+def _server(dsn: str) -> tuple[Client, Connect]:
+    parts = urlsplit(dsn)
+    database = parts.path.strip("/") or DATABASE
+    if not re.fullmatch(r"\w+", database):
+        raise StoreError("store.dsn: the database's name may hold only letters, digits and underscores")
+    options: dict[str, Any] = {
+        "dsn": urlunsplit(parts._replace(path="")),
+        # a session would refuse a second query while the first one runs
+        "autogenerate_session_id": False,
+        "tz_mode": "aware",
+    }
+    try:
+        client = clickhouse_connect.get_client(**options)
+        client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+    except ClickHouseError as error:
+        raise StoreError(
+            f"ClickHouse at {parts.hostname} cannot be used: {error}; check store.dsn and the server"
+        ) from None
+    client.database = database
+    return client, partial(clickhouse_connect.get_client, **options, database=database)
+
+
+def _embedded(folder: Path) -> tuple[Client, Connect]:
+    temporary = folder.parent / "tmp"
+    for path in (folder, temporary):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    options: dict[str, Any] = {"interface": "chdb", "path": str(folder), "tz_mode": "aware"}
+    try:
+        client = clickhouse_connect.get_client(**options)
+    except ClickHouseError as error:
+        raise StoreError(_why_closed(folder, error)) from None
+    # Atomic, since the embedded default (Overlay) refuses refreshable views
+    client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
+    _pass_inserts_through(temporary)
+    client.database = DATABASE
+    return client, partial(clickhouse_connect.get_client, **options, database=DATABASE)
+
+
+def _pass_inserts_through(folder: Path) -> None:
+    """Keep the files of embedded inserts beside the data they become; clear a killed process's."""
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+    for leftover in folder.glob("*.raw"):
+        leftover.unlink()
+
+
+def _why_closed(folder: Path, error: Exception) -> str:
+    status = folder / "status"
+    holder = re.search(r"PID: (\d+)", status.read_text()) if status.exists() else None
+    if holder and int(holder[1]) != os.getpid() and Path(f"/proc/{holder[1]}").exists():
+        return (
+            f"{folder} is held by process {holder[1]}, and one process at a time can open it; "
+            "ask the running daemon over its API, or stop it first"
+        )
+    return f"{folder} cannot be opened: {error}; check the disk and the folder's owner, or restore a backup"

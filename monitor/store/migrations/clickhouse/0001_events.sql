@@ -1,0 +1,91 @@
+-- One row per event, as it stands in the spool. `segment` and `row` say where.
+-- Partitions follow the month of arrival, which the daemon sets, and not the event's own
+-- time, which is a claim: one liar's batch could otherwise open a partition per row.
+-- Retention by arrival is also what an auditor asks for. Reads by event time are served by
+-- the sort key and by the minmax index, which narrows newest-first reads too.
+CREATE TABLE IF NOT EXISTS events
+(
+    event_id String,
+    event_type LowCardinality(String),
+    timestamp DateTime64(6, 'UTC'),
+    ingested_at Nullable(DateTime64(6, 'UTC')),
+    tenant LowCardinality(Nullable(String)),
+    environment LowCardinality(Nullable(String)),
+    agent_id LowCardinality(String),
+    identity LowCardinality(Nullable(String)),
+    delegated_by LowCardinality(Nullable(String)),
+    agent_instance_id Nullable(String),
+    agent_version LowCardinality(Nullable(String)),
+    business_role LowCardinality(Nullable(String)),
+    session_id Nullable(String),
+    task_id Nullable(String),
+    correlation_id Nullable(String),
+    revision Nullable(Int64),
+    span_id Nullable(String),
+    parent_span_id Nullable(String),
+    initiator_id Nullable(String),
+    initiator_type LowCardinality(Nullable(String)),
+    source_ip LowCardinality(Nullable(String)),
+    task_goal Nullable(String),
+    model_provider LowCardinality(Nullable(String)),
+    model_id LowCardinality(Nullable(String)),
+    model_version LowCardinality(Nullable(String)),
+    prompt_template_version LowCardinality(Nullable(String)),
+    prompt_hash LowCardinality(Nullable(String)),
+    retrieval_config LowCardinality(Nullable(String)),
+    tool_registry_version LowCardinality(Nullable(String)),
+    policy_version LowCardinality(Nullable(String)),
+    model_input Nullable(String),
+    model_output Nullable(String),
+    model_settings Nullable(String),
+    output_hash Nullable(String),
+    input_tokens Nullable(Int64),
+    output_tokens Nullable(Int64),
+    cost_usd Nullable(Float64),
+    latency_ms Nullable(Float64),
+    confidence Nullable(Float64),
+    tool_name LowCardinality(Nullable(String)),
+    tool_call_id Nullable(String),
+    tool_kind LowCardinality(Nullable(String)),
+    tool_server LowCardinality(Nullable(String)),
+    tool_description Nullable(String),
+    tool_args Nullable(String),
+    tool_result Nullable(String),
+    target Nullable(String),
+    effect LowCardinality(Nullable(String)),
+    data_classification LowCardinality(Nullable(String)),
+    data_accessed Array(String),
+    policy_id LowCardinality(Nullable(String)),
+    policy_decision LowCardinality(Nullable(String)),
+    policy_reason Nullable(String),
+    risk_tier LowCardinality(Nullable(String)),
+    decision_source LowCardinality(Nullable(String)),
+    reviewer_id Nullable(String),
+    review_decision LowCardinality(Nullable(String)),
+    approval_id Nullable(String),
+    approval_expires_at Nullable(DateTime64(6, 'UTC')),
+    amount Nullable(Float64),
+    change_kind LowCardinality(Nullable(String)),
+    change_ref Nullable(String),
+    outcome LowCardinality(Nullable(String)),
+    error_type LowCardinality(Nullable(String)),
+    error_message Nullable(String),
+    source LowCardinality(Nullable(String)),
+    attributes Map(String, String),
+    segment UInt64,
+    row UInt32,
+    INDEX timestamp_range timestamp TYPE minmax GRANULARITY 1,
+    INDEX session_filter session_id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX event_filter event_id TYPE bloom_filter(0.01) GRANULARITY 1
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(assumeNotNull(ingested_at))
+ORDER BY (tenant, agent_id, timestamp)
+SETTINGS
+    -- tenant is nullable in the event schema
+    allow_nullable_key = 1,
+    -- a retry under the same token is found among this many latest inserts
+    non_replicated_deduplication_window = 10000,
+    -- the spool drops a segment once it is stored, so stored must mean on disk
+    fsync_after_insert = 1,
+    fsync_part_directory = 1;

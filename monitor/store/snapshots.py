@@ -1,0 +1,135 @@
+"""Detector state on disk, so that a restart goes on from there and replays only what came after."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from monitor.sources.spool import Position
+from monitor.telemetry import logger
+
+VERSION = 1
+KEPT = 2
+SUFFIX = ".snapshot"
+
+
+class Stateful(Protocol):
+    """What can be saved: plain data that msgpack can hold."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Return everything needed to go on later."""
+        ...
+
+
+class _Envelope(msgspec.Struct):
+    version: int
+    segment: int
+    offset: int
+    sha256: bytes
+    state: bytes
+
+    def digest(self) -> bytes:
+        place = b"%d %d %d\n" % (self.version, self.segment, self.offset)
+        return hashlib.sha256(place + self.state).digest()
+
+
+class SnapshotError(Exception):
+    """A snapshot cannot be used; the message says why."""
+
+
+class Snapshots:
+    """The last two snapshots in a folder, numbered in the order of saving.
+
+    ``damaged`` names the files that ``load`` had to pass over, for an alert of the
+    product itself.
+    """
+
+    def __init__(self, folder: Path, every_seconds: float) -> None:
+        self.folder = folder
+        self.every_seconds = every_seconds
+        self.damaged: list[Path] = []
+        self._saved_at = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def due(self) -> bool:
+        """Whether the last snapshot, or the start, is ``every_seconds`` ago."""
+        return time.monotonic() - self._saved_at >= self.every_seconds
+
+    def save(self, engine: Stateful, position: Position) -> Path:
+        """Save the state as of ``position``, durably and whole or not at all; the file.
+
+        Raises OSError where the disk refuses; the earlier snapshots then stand.
+        """
+        envelope = _Envelope(VERSION, *position, b"", msgspec.msgpack.encode(engine.state()))
+        envelope.sha256 = envelope.digest()
+        files = self._files()
+        number = int(files[-1].stem) + 1 if files else 1
+        path = self.folder / f"{number:012d}{SUFFIX}"
+        _write(path, msgspec.msgpack.encode(envelope))
+        for old in files[: len(files) + 1 - KEPT]:
+            old.unlink()
+        self._saved_at = time.monotonic()
+        return path
+
+    def load(self) -> tuple[dict[str, Any], Position] | None:
+        """Return the newest sound snapshot's state and position; None where there is none.
+
+        A damaged one is logged, put into ``damaged`` and passed over for the one before.
+        """
+        self.damaged = []
+        for path in reversed(self._files()):
+            try:
+                envelope = _read(path)
+            except SnapshotError as error:
+                logger().error("a snapshot is damaged", file=str(path), why=str(error))
+                self.damaged.append(path)
+                continue
+            state: dict[str, Any] = msgspec.msgpack.decode(envelope.state)
+            return state, Position(envelope.segment, envelope.offset)
+        return None
+
+    def oldest(self) -> Position | None:
+        """Return the position of the oldest sound snapshot kept: the spool must reach back to it."""
+        for path in self._files():
+            try:
+                envelope = _read(path)
+            except SnapshotError:
+                continue
+            return Position(envelope.segment, envelope.offset)
+        return None
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob(f"*{SUFFIX}"))
+
+
+def _read(path: Path) -> _Envelope:
+    try:
+        envelope = msgspec.msgpack.decode(path.read_bytes(), type=_Envelope)
+    except (msgspec.DecodeError, OSError) as error:
+        raise SnapshotError(f"unreadable: {error}") from error
+    if envelope.version != VERSION:
+        raise SnapshotError(f"written by another version ({envelope.version}, this one knows {VERSION})")
+    if envelope.digest() != envelope.sha256:
+        raise SnapshotError("the checksum does not match")
+    return envelope
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = path.with_suffix(".draft")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
