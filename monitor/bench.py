@@ -107,7 +107,7 @@ def _reached(client: Client, process: str, done: str, events: int) -> int:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         found = client.get("/api/v1/status")["processes"]
-        metrics = next((p["metrics"] for p in found if p["name"] == process), {})
+        metrics: dict[str, float] = next((p["metrics"] for p in found if p["name"] == process), {})
         if metrics.get(f"{done}_events", 0) >= events:
             return int(metrics[f"{done}_at"])
         time.sleep(0.2)

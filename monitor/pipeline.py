@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pyarrow as pa
-from detectors.engine import Engine
 
 from detectors.base import Finding
+from detectors.engine import Engine
 from monitor.alerting.alerts import AlertDesk
 from monitor.frames import from_bytes, to_frame
 from monitor.response.containment import SilenceProof

@@ -127,7 +127,8 @@ def stored_ids(data: Path) -> list[str]:
     """Every event id in the embedded ClickHouse of a stopped daemon, sorted."""
     program = (
         "import sys, json; from pathlib import Path; from monitor.settings import load;"
-        "from monitor.store.clickhouse import EventStore; store = EventStore.open(load(data=Path(sys.argv[1])));"
+        "from monitor.store.clickhouse import EventStore;"
+        "store = EventStore.open(load(data=Path(sys.argv[1])));"
         "rows = store.writer.query('SELECT event_id FROM events ORDER BY event_id').result_columns;"
         "print(json.dumps(rows[0] if rows else []))"
     )

@@ -216,7 +216,6 @@ def _by_name(rules: Iterable[Rule]) -> dict[str, Rule]:
 
 def _dangling(rules: Sequence[Rule]) -> Iterator[tuple[str, str]]:
     by_name = _by_name(rules)
-    feeding = {name for rule in rules for name in rule.used}
     for rule in rules:
         for name in rule.used:
             base = by_name.get(name)
@@ -227,8 +226,11 @@ def _dangling(rules: Sequence[Rule]) -> Iterator[tuple[str, str]]:
                     rule.path,
                     f"{rule.title}: {name!r} is itself about several events; refer to plain rules",
                 )
-        if not rule.level and not feeding & {rule.key, rule.id}:
-            yield rule.path, f"{rule.title}: it has no level: one of {', '.join(LEVELS)}"
+        if not rule.level and rule.key == rule.id:
+            yield (
+                rule.path,
+                f"{rule.title}: it has neither a level ({', '.join(LEVELS)}) nor a name",
+            )
 
 
 def _rule_set(rules: Sequence[Rule], fields: Fields) -> RuleSet:

@@ -7,7 +7,6 @@ from typing import Any
 
 from detectors.engine import Engine
 from detectors.registry import learners
-
 from detectors.sigma import SigmaDetector, load_rules
 from monitor.alerting.alerts import AlertDesk
 from monitor.alerting.outbox import Outbox
@@ -33,19 +32,19 @@ def run(settings: Settings, console_url: str) -> None:
     stop = begin(settings, "detection")
     state = State(settings.state_file)
     watch, alerts, orders = build(settings, state)
-    workers = [OrderWorker(state, orders, settings.containment), Outbox(state, settings, console_url)]
-    alerts.on_wake(workers[1].wake)
-    orders.on_wake(workers[0].wake)
-    for worker in workers:
-        worker.start()
+    sender, outbox = OrderWorker(state, orders, settings.containment), Outbox(state, settings, console_url)
+    orders.on_wake(sender.wake)
+    alerts.on_wake(outbox.wake)
+    sender.start()
+    outbox.start()
 
     def vitals() -> tuple[dict[str, float], dict[str, Any]]:
         return watch.metrics(), {"profiles": watch.engine.profiles()}
 
     show_life(state, "detection", vitals, stop)
     judge(watch, stop)
-    for worker in workers:
-        worker.stop()
+    sender.stop()
+    outbox.stop()
     state.close()
 
 

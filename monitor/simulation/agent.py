@@ -26,6 +26,10 @@ PATIENCE_SECONDS = 60.0
 """How long one batch is offered again before the agent gives up and ends with an error."""
 
 
+MOST_BEHIND_SECONDS = 0.5
+"""An agent that was held up catches up this much and no more."""
+
+
 class Sender:
     """Posts batches over one connection; waits when asked to; never loses its place."""
 
@@ -76,6 +80,7 @@ class Player:
         self.run = script["run"]
         self.rest = script["rest"]
         self.done = threading.Event()
+        self._due = time.monotonic()
 
     def play(self) -> None:
         """Every session once; then, with long rests, those that may be repeated."""
@@ -83,7 +88,7 @@ class Player:
             suffix = f"-{self.run}" + (f"-{lap}" if lap > 1 else "")
             for session in self.sessions:
                 if lap == 1 or session["repeat"]:
-                    if self.done.wait(session["pause"] + (self.rest if lap > 1 else 0.0)):
+                    if self._wait(session["pause"] + (self.rest if lap > 1 else 0.0)):
                         return
                     self._session(session, suffix)
                 if self.done.is_set():
@@ -91,11 +96,19 @@ class Player:
             if not any(session["repeat"] for session in self.sessions):
                 return
 
+    def _wait(self, seconds: float) -> bool:
+        """Wait until ``seconds`` after the moment that was due last; whether to end.
+
+        Sending takes its time in the background of a real agent, so it does not add up here.
+        """
+        self._due = max(self._due + seconds, time.monotonic() - MOST_BEHIND_SECONDS)
+        return self.done.wait(max(0.0, self._due - time.monotonic()))
+
     def _session(self, session: dict[str, Any], suffix: str) -> None:
         session_id = session["id"] + suffix
         say("begun", session_id, story=session["story"])
         for step in session["steps"]:
-            if self.done.wait(step["delay"]):
+            if self._wait(step["delay"]):
                 return
             events = [self._event(event, session_id, suffix) for event in step["events"]]
             self.sender.post(events)

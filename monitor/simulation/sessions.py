@@ -110,8 +110,13 @@ class Recorder:
         return {name: value for name, value in known.items() if value is not None}
 
     def step(self, delay: float, *events: dict[str, Any], telling: int | None = None) -> None:
-        """Add a step."""
-        self.session.steps.append(Step(round(delay, 4), list(events), telling))
+        """Add events; with a delay of 0 they are sent together with what came before."""
+        steps = self.session.steps
+        if delay or not steps:
+            steps.append(Step(round(delay, 4), []))
+        if telling is not None:
+            steps[-1].telling = len(steps[-1].events) + telling
+        steps[-1].events.extend(events)
 
     def created(self) -> None:
         """The task begins."""
@@ -211,14 +216,14 @@ class Recorder:
         if tool.review and self.rng.random() < tool.review:
             columns["approval_id"] = f"a-{self.rng.getrandbits(32):08x}"
             self.step(
-                0.01, *asked, self.decided(columns, "escalate", policy_reason="a person must look at this")
+                0.0, *asked, self.decided(columns, "escalate", policy_reason="a person must look at this")
             )
             self._reviewed(columns)
         else:
             if tool.effect != "read":
                 asked.append(self.decided(columns, "allow"))
             source = "config" if tool.effect == "read" else "policy engine"
-            self.step(0.01, *asked, self.event("tool.approved", **columns, decision_source=source))
+            self.step(0.0, *asked, self.event("tool.approved", **columns, decision_source=source))
         self.executed(tool, columns, **more)
 
     def _reviewed(self, columns: Mapping[str, Any]) -> None:
@@ -240,7 +245,7 @@ class Recorder:
         """A call that ran into an error."""
         columns = self.call_columns(tool)
         self.step(
-            0.01,
+            0.0,
             self.event("tool.requested", **columns),
             self.event("tool.approved", **columns, decision_source="config"),
         )
@@ -262,7 +267,7 @@ class Recorder:
         """A call that the guardrail blocked; its columns."""
         columns = self.call_columns(tool, args)
         self.step(
-            0.01,
+            0.0,
             self.event("tool.requested", **columns),
             self.decided(columns, "deny", policy_reason=reason or tool.refusal, outcome="blocked"),
             telling=1 if telling else None,
@@ -271,7 +276,7 @@ class Recorder:
 
     def completed(self, outcome: str = "success") -> Session:
         """The task ends; the finished session."""
-        self.step(0.005, self.event("task.completed", outcome=outcome))
+        self.step(0.0, self.event("task.completed", outcome=outcome))
         return self.session
 
 

@@ -116,7 +116,8 @@ def _wanted(recorder: Recorder, source: Tool) -> str:
 
 def _mark_last_request(session: Session) -> None:
     """The request of the last call tells: with it the misbehaviour begins."""
-    session.steps[-2].telling = 0
+    step = session.steps[-2]
+    step.telling = [event["event_type"] for event in step.events].index("tool.requested")
 
 
 def executed_after_denial(agent: Agent, rng: Random, pause: float) -> Session:

@@ -134,7 +134,9 @@ class Keys:
         with self._state.read() as session:
             keys = session.scalars(select(ApiKey).where(ApiKey.revoked_at.is_(None))).all()
         self._senders = {
-            key.secret_hash: Sender(key.id, key.tenant, tuple(key.agents), frozenset(key.scopes))
+            key.secret_hash: Sender(
+                key.id, key.tenant, tuple(key.agents), frozenset(key.scopes), name=key.name
+            )
             for key in keys
         }
         self._read_at = time.monotonic()

@@ -20,15 +20,17 @@ CONFLICT = RESERVED + "conflict"
 FINGERPRINTS = b"watchkeeper.fingerprints"
 """Key of the Arrow schema's metadata that holds the fingerprints of a batch, eight bytes a row."""
 
-_GIVEN = {"event_id", "ingested_at", "tenant", "identity", "attributes"}
-_content = attrgetter(*(column.name for column in COLUMNS if column.name not in _GIVEN))
+_APART = {"event_id", "ingested_at", "tenant", "identity", "attributes", "data_accessed"}
+_content = attrgetter(*(column.name for column in COLUMNS if column.name not in _APART))
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
 def fingerprint(record: Any) -> bytes:
     """Eight bytes over what the producer sent, leaving out its id and all that we set."""
     sent = {k: v for k, v in (record.attributes or {}).items() if not k.startswith(RESERVED)}
-    return hashlib.blake2b(_encoder.encode((_content(record), sent)), digest_size=8).digest()
+    return hashlib.blake2b(
+        _encoder.encode((_content(record), record.data_accessed or [], sent)), digest_size=8
+    ).digest()
 
 
 class Sorted(NamedTuple):

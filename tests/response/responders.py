@@ -114,10 +114,12 @@ def lossy(url: str, lost: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def served(app: Any) -> Iterator[str]:
-    """An ASGI app on a free port; the address of its ``/kill``."""
+def served(app: Any, **more: Any) -> Iterator[str]:
+    """An ASGI app on a free port; the address of its ``/kill``. ``more`` goes to uvicorn."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **more)
+    )
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -151,6 +154,62 @@ def test_a_worker_that_dies_between_order_and_reply_is_taken_over(state: State, 
             order = ended(state, request_id)
     assert (order.state, len(agent.stops)) == ("confirmed", 1)
     assert order.body == first.body
+
+
+def work_until_killed(file: Path, settings: ContainmentSettings) -> None:
+    """A process of its own, as detection is."""
+    state = State(file)
+    OrderWorker(state, desk(state, settings), settings).start()
+    threading.Event().wait()
+
+
+def test_a_process_killed_between_order_and_reply_leaves_one_effect(state: State, agent: Agent) -> None:
+    hold, begun = threading.Event(), threading.Event()
+
+    async def held(target: dict[str, Any]) -> StopResult:
+        begun.set()
+        await asyncio.to_thread(hold.wait, 30)
+        return await agent.stop(target)
+
+    with served(endpoint_app(SECRET, held, patience=30)) as url:
+        settings = containment(endpoint(url))
+        request_id = ask_to_stop(desk(state, settings)).request_id
+        child = multiprocessing.get_context("spawn").Process(
+            target=work_until_killed, args=(state.file, settings)
+        )
+        child.start()
+        assert begun.wait(30)
+        child.kill()
+        child.join()
+        hold.set()
+        with working(state, settings):
+            order = ended(state, request_id)
+    assert (order.state, order.attempts, len(agent.stops)) == ("confirmed", 2, 1)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A certificate for the name localhost, trusted in this test."""
+    if (tool := shutil.which("openssl")) is None:
+        pytest.skip("openssl is not here to make a certificate with")
+    key, file = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    made = [tool, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", file]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", file)
+    return {"ssl_keyfile": key, "ssl_certfile": file}
+
+
+def test_the_certificate_is_checked_against_the_name(
+    state: State, agent: Agent, certificate: dict[str, str]
+) -> None:
+    with served(endpoint_app(SECRET, agent.stop), **certificate) as url:
+        by_address = driven(state, endpoint(url.replace("http", "https")))
+        alive = agent.alive
+        by_name = driven(state, endpoint(url.replace("http", "https").replace("127.0.0.1", "localhost")))
+    assert (by_address.state, alive) == ("failed", True)
+    assert "CERTIFICATE_VERIFY_FAILED" in str(by_address.detail)
+    assert by_name.state == "confirmed"
 
 
 def test_a_long_stop_is_accepted_and_polled(state: State, agent: Agent) -> None:

@@ -89,13 +89,14 @@ def test_the_blocked_agent_is_denied_six_to_twelve_times(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_leak_begins_when_the_secret_is_asked_for_after_the_injected_text(seed: int) -> None:
     (session,) = [s for s in plan_of(seed).teller(stories.SECRET).sessions if s.story]
-    told = [index for index, step in enumerate(session.steps) if step.telling is not None]
-    assert len(told) == 1
-    before = [event for step in session.steps[: told[0]] for event in step.events]
-    after = [event for step in session.steps[told[0] :] for event in step.events]
-    assert any("tool_result" in event for event in before)
-    assert after[0]["event_type"] == "tool.requested"
-    assert after[0]["data_classification"] == "restricted"
+    (told,) = [index for index, step in enumerate(session.steps) if step.telling is not None]
+    first = session.steps[told].events[session.steps[told].telling or 0]
+    before = [event for step in session.steps[:told] for event in step.events]
+    after = [event for step in session.steps[told:] for event in step.events]
+    assert any(
+        "https://" in event.get("tool_result", "") or "@" in event.get("tool_result", "") for event in before
+    )
+    assert (first["event_type"], first["data_classification"]) == ("tool.requested", "restricted")
     assert any(e["event_type"] == "tool.executed" and e["effect"] == "external" for e in after)
 
 

@@ -164,5 +164,9 @@ def test_spans_sent_again_change_nothing(edge: Any, kind: str) -> None:
     sender = exporter(kind, edge)
     for _ in range(2):
         assert sender.export(memory.get_finished_spans()) is SpanExportResult.SUCCESS
-    assert [event["event_type"] for event in edge.stored()] == ["task.created", "model.invoked", "task.completed"]
+    assert [event["event_type"] for event in edge.stored()] == [
+        "task.created",
+        "model.invoked",
+        "task.completed",
+    ]
     assert edge.committer.counters.duplicates == 3

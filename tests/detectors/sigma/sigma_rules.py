@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,15 @@ def found(rule_set: RuleSet, *events: Any) -> list[Finding]:
     return SigmaDetector(rule_set).process(Batch(build_frame(rule_set, events)))
 
 
-def cut(rule_set: RuleSet, events: Sequence[Any], cuts: Iterable[int], checkpoints: bool = False) -> list[Finding]:
+def cut(
+    rule_set: RuleSet, events: Sequence[Any], cuts: Iterable[int], checkpoints: bool = False
+) -> list[Finding]:
     """The findings when the stream is cut after the given numbers of events; ``checkpoints`` moves
     the state through msgpack into a new detector at each cut. Row numbers are made absolute."""
     detector = SigmaDetector(rule_set)
     findings: list[Finding] = []
     edges = [0, *sorted({edge for edge in cuts if 0 < edge < len(events)}), len(events)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         batch = Batch(build_frame(rule_set, events[start:end]))
         findings += [
             msgspec.structs.replace(finding, row=finding.row + start) for finding in detector.process(batch)

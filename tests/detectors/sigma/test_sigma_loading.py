@@ -20,7 +20,7 @@ REFUSED = [
     ("{tool_args|sounds_like: x}", "sounds_like"),
     ("{tool_args|cidr: 10.0.0.0/99}", "CIDR"),
     ("{input_tokens: many}", "holds a number"),
-    ("{input_tokens|contains: 5}", "contains"),
+    ("{input_tokens|contains: 5}", "incompatible"),
     ("{input_tokens|re: '5'}", "cannot be searched as text"),
     ("{timestamp|gte: 5}", "timestamp"),
     ("{timestamp|contains: '2026'}", "cannot be searched as text"),
@@ -104,8 +104,11 @@ def test_a_rule_needs_an_id_of_its_own_and_a_level() -> None:
     twice = faults(detection("{tool_name: x}") + detection("{tool_name: y}"))
     assert len(twice) == 2
     assert "give it one of its own" in twice[0]
-    assert "it has no level" in faults(detection("{tool_name: x}", level=""))[0]
-    assert "neither id nor name" in faults("title: x\nlogsource: {product: p}\ndetection: {s: {a: b}, condition: s}")[0]
+    assert "neither a level" in faults(detection("{tool_name: x}", level=""))[0]
+    assert (
+        "neither id nor name"
+        in faults("title: x\nlogsource: {product: p}\ndetection: {s: {a: b}, condition: s}")[0]
+    )
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -133,13 +136,15 @@ def test_a_correlations_version_follows_its_base_rules() -> None:
 
 
 def test_fields_that_are_no_column_are_attribute_keys() -> None:
-    text = detection("{currency: eur, attributes.region: eu, tool_name: x, gen_ai.tool.name: y, app.user.id: z}")
+    text = detection(
+        "{currency: eur, attributes.region: eu, tool_name: x, gen_ai.tool.name: y, app.user.id: z}"
+    )
     assert rules(text).attribute_keys == ("app.user.id", "currency", "region")
 
 
 def test_a_rule_keeps_what_an_analyst_reads() -> None:
     extra = (
-        "description: what it means\nstatus: test\ntags: [owasp-asi.2026.asi02, atlas.aml-t0051, attack.t1552.001]\n"
+        "description: what it means\ntags: [owasp-asi.2026.asi02, atlas.aml-t0051, attack.t1552.001]\n"
         "falsepositives: [a drill]\nreferences: [https://attack.mitre.org/]\nrunbook: [look, ask]\n"
         "response: {action: stop, scope: agent}\n"
     )

@@ -190,7 +190,12 @@ def test_a_selection_matches_as_the_specification_says(
 
 @pytest.mark.parametrize("modifier", ["base64", "utf16|base64", "utf16be|base64", "wide|base64"])
 def test_an_encoded_word_is_found_inside_a_text(modifier: str) -> None:
-    codec = {"base64": "utf-8", "utf16|base64": "utf-16", "utf16be|base64": "utf-16-be", "wide|base64": "utf-16-le"}
+    codec = {
+        "base64": "utf-8",
+        "utf16|base64": "utf-16",
+        "utf16be|base64": "utf-16-be",
+        "wide|base64": "utf-16-le",
+    }
     encoded = b64encode("rm -rf".encode(codec[modifier])).decode()
     selection = f"{{tool_args|{modifier}|contains: rm -rf}}"
     assert matches(selection, tool_args=f"echo {encoded} | x")
@@ -198,7 +203,9 @@ def test_an_encoded_word_is_found_inside_a_text(modifier: str) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2])
-@pytest.mark.parametrize(("modifier", "codec"), [("base64offset", "utf-8"), ("wide|base64offset", "utf-16-le")])
+@pytest.mark.parametrize(
+    ("modifier", "codec"), [("base64offset", "utf-8"), ("wide|base64offset", "utf-16-le")]
+)
 def test_an_encoded_word_is_found_at_any_offset(offset: int, modifier: str, codec: str) -> None:
     encoded = b64encode(b"x" * offset + "/etc/shadow".encode(codec) + b"yz").decode()
     assert matches(f"{{tool_args|{modifier}|contains: /etc/shadow}}", tool_args=encoded)
@@ -245,7 +252,9 @@ def test_a_list_of_mappings_is_any_of_them_and_a_mapping_all_of_its_fields() -> 
 
 
 def test_not_over_an_absent_field_is_true() -> None:
-    assert matches("  s: {event_type: tool.requested}\n  f: {target|contains: x}\n", "s and not f", target=None)
+    assert matches(
+        "  s: {event_type: tool.requested}\n  f: {target|contains: x}\n", "s and not f", target=None
+    )
     assert matches("  s: {event_type: tool.requested}\n  f: {nosuch: x}\n", "s and not f")
 
 

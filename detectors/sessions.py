@@ -1,0 +1,182 @@
+"""Live sessions and the time by which one has ended.
+
+A session belongs to one agent of one tenant. It ends with ``task.completed``, or when it
+has been silent for half an hour of event time, or of tick time. Silence is measured on how
+far a clock has moved since the session was last heard, never on the distance between its
+timestamps and now: history that is sent in today is not silent because it is old.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from detectors.wording import short_key
+
+MINUTE = 60_000_000
+QUIET = 30 * MINUTE
+"""Silence after which a session counts as ended, in microseconds."""
+
+MAX_SKEW = 5 * MINUTE
+"""An event moves the clock no further than this beyond its arrival."""
+
+MAX_LIVE = 50_000
+
+
+class Who(NamedTuple):
+    """An agent of a tenant, and its business role, from which it borrows while it is young."""
+
+    tenant: str
+    agent_id: str
+    role: str | None
+
+
+class Live(msgspec.Struct, array_like=True, kw_only=True):
+    """What every detector notes of a live session; each adds its own fields.
+
+    ``clock`` and ``ticked`` are the tenant's event clock and the tick clock when the
+    session was last heard. ``tainted`` means that nothing may be learned from it.
+    """
+
+    who: Who
+    session_id: str | None = None
+    environment: str | None = None
+    identity: str = "declared"
+    replayed: bool = False
+    clock: int = 0
+    ticked: int = 0
+    first_event: str = ""
+    last_event: str = ""
+    last_at: int = 0
+    tainted: bool = False
+
+
+L = TypeVar("L", bound=Live)
+
+Key = tuple[str, str]
+"""Agent and session (or what stands in for it)."""
+
+
+def event_time(timestamp: int, ingested_at: int | None) -> int:
+    """The event's own time, but not far beyond its arrival (microseconds)."""
+    return timestamp if ingested_at is None else min(timestamp, ingested_at + MAX_SKEW)
+
+
+class Lane(Generic[L]):
+    """The live sessions of one tenant, least recently heard first, and its event clock."""
+
+    def __init__(self) -> None:
+        self.clock = -(1 << 62)
+        self.live: OrderedDict[Key, L] = OrderedDict()
+
+
+class SessionTable(Generic[L]):
+    """The live sessions of all tenants, at most ``max_live``; the largest tenant gives way first."""
+
+    def __init__(self, kind: type[L], max_live: int = MAX_LIVE, quiet: int = QUIET) -> None:
+        self.kind = kind
+        self.max_live = max_live
+        self.quiet = quiet
+        self.lanes: dict[str, Lane[L]] = {}
+        self.count = 0
+        self.ticked = 0
+        self.first_tick = 0
+
+    def advance(self, tenant: str, moment: int) -> list[L]:
+        """Move the tenant's clock to ``moment`` unless it is there; the sessions this ended."""
+        lane = self.lanes.get(tenant)
+        if lane is None:
+            lane = self.lanes[tenant] = Lane()
+        if moment <= lane.clock:
+            return []
+        lane.clock = moment
+        limit = moment - self.quiet
+        return self._end_while(lane, lambda session: session.clock < limit)
+
+    def heard(self, who: Who, key: str) -> L:
+        """The live session under ``key``, made where there is none; it was heard just now."""
+        lane = self.lanes[who.tenant]
+        place = (who.agent_id, key)
+        session = lane.live.get(place)
+        if session is None:
+            session = lane.live[place] = self.kind(who=who)
+            self.count += 1
+        else:
+            lane.live.move_to_end(place)
+        session.clock = lane.clock
+        session.ticked = self.ticked
+        return session
+
+    def find(self, tenant: str, agent_id: str, key: str) -> L | None:
+        """The live session under ``key``, if there is one."""
+        lane = self.lanes.get(tenant)
+        return lane.live.get((agent_id, key)) if lane is not None else None
+
+    def end(self, who: Who, key: str) -> L | None:
+        """Take a session out."""
+        session = self.lanes[who.tenant].live.pop((who.agent_id, key), None)
+        self.count -= session is not None
+        return session
+
+    def overflow(self) -> list[L]:
+        """Sessions that must end because there are too many."""
+        ended = []
+        while self.count > self.max_live:
+            lane = max(self.lanes.values(), key=lambda lane: len(lane.live))
+            ended.append(lane.live.popitem(last=False)[1])
+            self.count -= 1
+        return ended
+
+    def tick(self, now: int) -> list[L]:
+        """Move the tick clock to ``now``; the sessions this ended."""
+        self.first_tick = self.first_tick or now
+        self.ticked = max(self.ticked, now)
+        limit = self.ticked - self.quiet
+        if limit <= self.first_tick:
+            return []
+        return [
+            session
+            for lane in self.lanes.values()
+            for session in self._end_while(lane, lambda live: max(live.ticked, self.first_tick) < limit)
+        ]
+
+    def _end_while(self, lane: Lane[L], over: Callable[[L], bool]) -> list[L]:
+        ended: list[L] = []
+        while lane.live and over(oldest := next(iter(lane.live.values()))):
+            lane.live.popitem(last=False)
+            self.count -= 1
+            ended.append(oldest)
+        return ended
+
+    def state(self) -> dict[str, Any]:
+        """All lanes as plain data, in order."""
+        lanes = [
+            [tenant, lane.clock, [[*key, msgspec.to_builtins(live)] for key, live in lane.live.items()]]
+            for tenant, lane in self.lanes.items()
+        ]
+        return {"ticked": self.ticked, "first_tick": self.first_tick, "lanes": lanes}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self.ticked, self.first_tick = state["ticked"], state["first_tick"]
+        self.lanes = {}
+        for tenant, clock, live in state["lanes"]:
+            lane: Lane[L] = Lane()
+            lane.clock = clock
+            lane.live = OrderedDict(
+                ((agent, key), msgspec.convert(plain, self.kind)) for agent, key, plain in live
+            )
+            self.lanes[tenant] = lane
+        self.count = sum(len(lane.live) for lane in self.lanes.values())
+
+
+def session_key(session_id: str | None, correlation_id: str | None, task_id: str | None) -> str:
+    """What tells sessions of an agent apart: the session, else the workflow, else the task."""
+    if session_id:
+        return "s" + short_key(session_id)
+    if correlation_id:
+        return "c" + short_key(correlation_id)
+    return "t" + short_key(task_id) if task_id else ""

@@ -1,0 +1,29 @@
+"""Cursors: opaque to the caller, a time and an id to us, so that new rows move no page."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from monitor.web.problems import Problem
+
+
+def cursor(moment: int, key: str) -> str:
+    """The cursor that follows a row."""
+    return base64.urlsafe_b64encode(f"{moment}.{key}".encode()).decode().rstrip("=")
+
+
+def after(
+    text: str, moment: InstrumentedAttribute[Any], key: InstrumentedAttribute[Any]
+) -> ColumnElement[bool]:
+    """Rows that come after the cursor in newest-first order. Raises Problem 422 for a made-up cursor."""
+    try:
+        at, _, last = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(".")
+        number = int(at)
+    except (binascii.Error, ValueError):
+        raise Problem(422, "use `cursor` as `next` gave it, unchanged") from None
+    return or_(moment < number, and_(moment == number, key < last))

@@ -1,0 +1,58 @@
+"""The console: pages for people and an API for programs, in one application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from monitor import __version__
+from monitor.alerting.alerts import AlertDesk
+from monitor.response.orders import OrderDesk
+from monitor.settings import Settings
+from monitor.sources.keys import Keys
+from monitor.store.queries import Readers
+from monitor.store.state import State
+from monitor.web import health, problems
+from monitor.web.api import alerts as api_alerts
+from monitor.web.api import orders as api_orders
+from monitor.web.api import status as api_status
+from monitor.web.context import Console
+from monitor.web.headers import SecurityHeaders
+from monitor.web.pages import alerts, changes, live, login, status
+from monitor.web.templating import STATIC
+
+LARGEST_BODY = 1 << 20
+
+
+def console_app(
+    state: State,
+    settings: Settings,
+    readers: Readers,
+    alert_desk: AlertDesk,
+    order_desk: OrderDesk,
+    store_ready: Callable[[], object],
+) -> FastAPI:
+    """The ASGI application.
+
+    ``store_ready`` raises, or returns False, while the event store does not answer.
+    FastAPI's own documentation pages load scripts from another host, so there is only
+    /openapi.json.
+    """
+    app = FastAPI(
+        title="Watchkeeper",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        max_body_size=LARGEST_BODY,
+    )
+    app.state.console = Console(state, settings, readers, alert_desk, order_desk, store_ready, Keys(state))
+    app.add_middleware(SecurityHeaders)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    problems.install(app)
+    # The stream and the fragments come before /alerts/{alert_id}, which would take them for an id.
+    for part in (live, login, alerts, changes, status, api_alerts, api_orders, api_status, health):
+        app.include_router(part.router)
+    return app

@@ -1,0 +1,1 @@
+"""Pages for people: HTML drawn on the server, parts of it renewed by htmx."""

@@ -1,0 +1,276 @@
+"""Group commit, repeats, dead letters and keys, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from monitor.events import arrow_batch
+from monitor.frames import to_bytes
+from monitor.settings import Settings, SpoolSettings
+from monitor.sources.commit import Busy, Committer
+from monitor.sources.deadletters import MAX_RAW_BYTES, DeadLetter, DeadLetters
+from monitor.sources.gate import Rejection
+from monitor.sources.keys import Keys, Sender
+from monitor.sources.seen import Seen, fingerprint
+from monitor.sources.spool import Entry, Position, SpoolReader, SpoolWriter, segments
+from monitor.store.migrate import migrate_state
+from monitor.store.state import State
+from tests.builders import event
+from tests.sources.live import stored_events
+
+SENDER = Sender("k", "default")
+
+
+def committer(data: Path, **spool: Any) -> Committer:
+    made = Settings(data=data, spool=SpoolSettings(**spool))
+    writer = SpoolWriter(made.spool_folder, made.spool.seal_bytes)
+    return Committer(writer, Seen.load(made.spool_folder), DeadLetters(data / "dead"), made)
+
+
+def entries(data: Path) -> list[tuple[Entry, bytes]]:
+    reader = SpoolReader(data / "spool")
+    found = []
+    while records := reader.read():
+        found += [(record.kind, record.payload) for record in records]
+    return found
+
+
+def test_requests_that_wait_together_share_one_batch_and_one_tick(tmp_path: Path) -> None:
+    async def run() -> list[int]:
+        made = committer(tmp_path)
+        waiting = [asyncio.create_task(made.commit(SENDER, [event(at=n)], [])) for n in range(10)]
+        await asyncio.sleep(0)
+        made.start()
+        answers = await asyncio.gather(*waiting)
+        await made.drain()
+        return answers
+
+    assert asyncio.run(run()) == [0] * 10
+    kinds = [kind for kind, _ in entries(tmp_path)]
+    assert kinds[:2] == [Entry.EVENTS, Entry.TICK]
+    assert kinds.count(Entry.EVENTS) == 1
+    assert len(stored_events(tmp_path / "spool")) == 10
+
+
+def test_a_repeat_in_the_same_group_is_told_to_its_own_sender(tmp_path: Path) -> None:
+    async def run() -> list[int]:
+        made = committer(tmp_path)
+        waiting = [asyncio.create_task(made.commit(SENDER, [event(at=1), event(at=n)], [])) for n in (2, 3)]
+        await asyncio.sleep(0)
+        made.start()
+        answers = await asyncio.gather(*waiting)
+        await made.drain()
+        return answers
+
+    assert asyncio.run(run()) == [0, 1]
+    assert len(stored_events(tmp_path / "spool")) == 3
+
+
+@contextmanager
+def refusing_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", refuse)
+        yield
+
+
+def test_what_the_disk_refused_is_no_repeat_when_it_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> int:
+        made = committer(tmp_path)
+        made.start()
+        with refusing_disk(monkeypatch):
+            with pytest.raises(Busy) as busy:
+                await made.commit(SENDER, [event(at=1)], [])
+            assert busy.value.status == 503
+            assert busy.value.retry_after > 0
+            assert not made.health()["ready"]
+        duplicates = await made.commit(SENDER, [event(at=1)], [])
+        assert made.health()["ready"]
+        await made.drain()
+        return duplicates
+
+    assert asyncio.run(run()) == 0
+    assert [row["event_id"] for row in stored_events(tmp_path / "spool")] == [event(at=1).event_id]
+
+
+def test_a_control_is_durable_when_it_is_answered_and_keeps_its_place(tmp_path: Path) -> None:
+    async def run() -> None:
+        made = committer(tmp_path)
+        made.start()
+        await made.commit(SENDER, [event(at=1)], [])
+        await made.control("verdict", {"alert": "a1"})
+        await made.commit(SENDER, [event(at=2)], [])
+        kinds = [kind for kind, _ in entries(tmp_path) if kind is not Entry.TICK]
+        assert kinds == [Entry.EVENTS, Entry.CONTROL, Entry.EVENTS]
+        await made.drain()
+
+    asyncio.run(run())
+    (control,) = [payload for kind, payload in entries(tmp_path) if kind is Entry.CONTROL]
+    assert msgspec.json.decode(control) == {"kind": "verdict", "alert": "a1"}
+
+
+def test_ticks_come_while_nothing_else_does_and_never_go_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        made = committer(tmp_path)
+        made.start()
+        async with asyncio.timeout(10):
+            while len(entries(tmp_path)) < 3:
+                await asyncio.sleep(0.05)
+        await made.drain()
+
+    asyncio.run(run())
+    ticks = [int.from_bytes(payload, "little", signed=True) for kind, payload in entries(tmp_path)]
+    assert ticks == sorted(ticks)
+
+
+def test_draining_answers_what_waits_seals_and_takes_nothing_more(tmp_path: Path) -> None:
+    async def run() -> None:
+        made = committer(tmp_path)
+        made.start()
+        waiting = asyncio.create_task(made.commit(SENDER, [event(at=1)], []))
+        await asyncio.sleep(0)
+        await made.drain()
+        assert await waiting == 0
+        with pytest.raises(Busy):
+            await made.commit(SENDER, [event(at=2)], [])
+
+    asyncio.run(run())
+    assert len(stored_events(tmp_path / "spool")) == 1
+
+
+def test_trimming_takes_only_what_lies_before_the_oldest_position(tmp_path: Path) -> None:
+    async def run() -> None:
+        made = committer(tmp_path, seal_bytes=1)
+        made.start()
+        for n in range(5):
+            await made.commit(SENDER, [event(at=n)], [])
+        folder = tmp_path / "spool"
+        assert made.trim(Position(1, 20), 0) == 0
+        assert made.trim(Position(4, 20), 1 << 30) == 0
+        assert made.trim(Position(4, 20), 0) > 0
+        assert segments(folder)[0] == 4
+        assert made.trim(Position(99, 20), 0) > 0
+        assert len(segments(folder)) == 1
+        await made.drain()
+
+    asyncio.run(run())
+
+
+def test_the_window_of_repeats_is_bounded_and_survives_a_restart(tmp_path: Path) -> None:
+    seen = Seen(capacity=100)
+    for n in range(1000):
+        seen.sort([event(at=n)])
+        seen.settle()
+    assert 100 <= len(seen) <= 200
+    assert seen.sort([event(at=950)]).duplicates == 1
+    assert seen.sort([event(at=1)]).duplicates == 0
+
+
+def test_the_window_is_read_back_from_events_that_another_version_wrote(tmp_path: Path) -> None:
+    record = event(at=1, attributes={"b": "2", "a": "1", "watchkeeper.replay": "true"}, cost_usd=1.5)
+    writer = SpoolWriter(tmp_path)
+    writer.append([(Entry.EVENTS, to_bytes(arrow_batch([record])))])
+    seen = Seen.load(tmp_path)
+    again = event(at=1, attributes={"a": "1", "b": "2"}, cost_usd=1.5)
+    assert seen.sort([again]) == ([], [], 1, 0)
+
+
+def test_a_fingerprint_covers_what_the_producer_sent_and_nothing_else() -> None:
+    base = fingerprint(event(at=1, tool_name="x"))
+    assert fingerprint(event(at=1, tool_name="x", identity="bound", event_id="other")) == base
+    for other in (
+        event(at=2, tool_name="x"),
+        event(at=1, tool_name="y"),
+        event(at=1, tool_name="x", attributes={"a": ""}),
+    ):
+        assert fingerprint(other) != base
+
+
+def letter(n: int, raw: bytes = b"{") -> DeadLetter:
+    return DeadLetter.of(n, "k", "default", n, "not valid JSON", raw)
+
+
+def test_dead_letters_are_bounded_and_the_newest_are_kept(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path, max_bytes=20_000)
+    for n in range(500):
+        dead.append([letter(n, b"x" * 100)])
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 22_500
+    assert [one.index for one in dead.tail(3)] == [497, 498, 499]
+    assert dead.count() < 500
+    assert DeadLetters(tmp_path).count() == dead.count()
+
+
+def test_a_dead_letter_is_cut_and_printable(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path)
+    dead.append([letter(1, b"\xff\x00" * MAX_RAW_BYTES), letter(2, "ü".encode())])
+    long, short = dead.tail(2)
+    assert (long.encoding, long.size) == ("base64", 2 * MAX_RAW_BYTES)
+    assert len(long.raw or "") < 2 * MAX_RAW_BYTES
+    assert short.raw == "ü"
+
+
+def test_a_line_that_a_crash_tore_does_not_hide_the_others(tmp_path: Path) -> None:
+    DeadLetters(tmp_path).append([letter(1)])
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes() + b'{"at": 3')
+    dead = DeadLetters(tmp_path)
+    dead.append([letter(2)])
+    assert [one.index for one in dead.tail(9)] == [1, 2]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[Keys]:
+    migrate_state(tmp_path / "state.db")
+    state = State(tmp_path / "state.db")
+    yield Keys(state)
+    state.close()
+
+
+def test_a_key_gives_its_rights_and_its_secret_is_kept_nowhere(keys: Keys, tmp_path: Path) -> None:
+    key_id, secret = keys.create("fleet", "acme", ["a", "b"], ["ingest", "replay"])
+    sender = keys.authenticate(f"Bearer {secret}")
+    assert sender == Sender(key_id, "acme", ("a", "b"), frozenset({"ingest", "replay"}), name="fleet")
+    assert keys.authenticate(f"bearer  {secret} ") == sender
+    for wrong in (None, "", "Bearer", f"Basic {secret}", secret, f"Bearer {secret}x"):
+        assert keys.authenticate(wrong) is None
+    assert not any(secret.encode() in path.read_bytes() for path in tmp_path.iterdir())
+    assert secret not in str(keys.list())
+
+
+def test_an_unknown_scope_is_told(keys: Keys) -> None:
+    with pytest.raises(ValueError, match="ingest, replay, read, operate"):
+        keys.create("x", scopes=["everything"])
+
+
+def test_the_local_key_is_replaced_at_each_start(keys: Keys) -> None:
+    first, second = keys.renew_local(), keys.renew_local()
+    assert keys.authenticate(f"Bearer {first}") is None
+    sender = keys.authenticate(f"Bearer {second}")
+    assert sender is not None
+    assert sender.scopes == {"ingest", "replay", "read", "operate"}
+    assert [key["revoked_at"] is None for key in keys.list()] == [False, True]
+
+
+def test_rejections_are_kept_with_their_request(tmp_path: Path) -> None:
+    async def run() -> None:
+        made = committer(tmp_path)
+        made.start()
+        await made.commit(SENDER, [], [Rejection(4, "bad", b"raw")])
+        await made.drain()
+
+    asyncio.run(run())
+    (kept,) = DeadLetters(tmp_path / "dead").tail(2)
+    assert (kept.key_id, kept.index, kept.reason, kept.raw) == ("k", 4, "bad", "raw")
