@@ -40,9 +40,7 @@ class Budget:
     """How many false alerts all learning detectors together may raise, split by ``shares``."""
 
     false_alerts_per_1000_sessions: float = 5.0
-    shares: Mapping[str, float] = field(
-        default_factory=lambda: {"tool_sequence": 0.5, "policy_blocks": 0.3, "drift": 0.2}
-    )
+    shares: Mapping[str, float] = field(default_factory=lambda: {"tool_sequence": 0.6, "policy_blocks": 0.4})
 
     def alpha(self, detector: str) -> float:
         """The share of sessions that are no attack in which ``detector`` may alert."""
@@ -168,9 +166,7 @@ class Calibrator:
     def _pool(self, who: Who, agent: _Agent) -> tuple[str, Window]:
         """The narrowest window in which ``alpha`` can be claimed, else the largest."""
         candidates = [("agent", agent.window)]
-        candidates += [
-            (name, self._pools[place]) for name, place in _pools_of(who) if place in self._pools
-        ]
+        candidates += [(name, self._pools[place]) for name, place in _pools_of(who) if place in self._pools]
         for name, window in candidates:
             if (len(window) + 1) * self.alpha >= 1:
                 return name, window
@@ -196,6 +192,12 @@ class Calibrator:
         for window in (agent.window, *(self._open(place) for _, place in _pools_of(who))):
             if not alerted or window.alerted < 1 + 2 * self.alpha * len(window):
                 window.add(score, alerted)
+
+    def rebase(self, who: Who) -> None:
+        """The agent was changed on purpose: it starts in the shadow again."""
+        agent = self._agents.get(who[:2])
+        if agent is not None:
+            agent.sessions, agent.record = 0, -math.inf
 
     def _open(self, place: tuple[str, str]) -> Window:
         window = self._pools.get(place)

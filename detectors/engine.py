@@ -1,56 +1,131 @@
-"""The one evaluator: rules first, then the learners, over events in spool order."""
+"""Rules first, then the learning detectors, over one batch after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
 from detectors.base import LEVELS, Batch, Detector, Finding
 
-VERSION = 1
-MEDIUM = LEVELS.index("medium")
+STATE_VERSION = 1
+
+SERIOUS = frozenset(LEVELS[LEVELS.index("medium") :])
+"""Levels of a rule at which nothing is learned from the session."""
+
+MAX_PROFILES = 200
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What a learning detector offers beyond ``Detector``."""
+
+    def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
+        """An analyst has judged an alert about the session."""
+        ...
+
+    def profiles(self) -> list[tuple[str, str, int, str]]:
+        """Tenant, agent, sessions and stage of each known agent, least recent first."""
+        ...
 
 
 class Engine:
-    """Live, replay, scan and back-test judge with this, with other sources and sinks."""
+    """Every detector over one stream. ``sigma`` judges first, so that learners know what it hit.
 
-    def __init__(self, sigma: Detector, learners: Sequence[Detector]) -> None:
+    ``started_fresh`` names the detectors for which the last ``restore`` found no state.
+    """
+
+    def __init__(self, sigma: Detector | None, learners: Sequence[Detector] = ()) -> None:
         self.sigma = sigma
         self.learners = tuple(learners)
+        self.started_fresh: tuple[str, ...] = ()
+        self._profiles: list[dict[str, Any]] = []
 
     def process(self, frame: pl.DataFrame) -> list[Finding]:
-        """Judge a batch; findings in row order, then by detector and id."""
-        found = self.sigma.process(Batch(frame))
+        """Findings of a batch (columns as in ``Batch.frame``), by row, then detector, then id."""
+        found = self.sigma.process(Batch(frame)) if self.sigma is not None else []
         hits = [False] * frame.height
         for finding in found:
-            if LEVELS.index(finding.level) >= MEDIUM:
+            if finding.level in SERIOUS and finding.row >= 0:
                 hits[finding.row] = True
         batch = Batch(frame, hits)
         for learner in self.learners:
-            found += learner.process(batch)
-        return sorted(found, key=lambda finding: (finding.row, finding.detector, finding.finding_id))
+            found = found + learner.process(batch)
+        self._profiles = self._profiled()
+        return sorted(found, key=_place)
 
     def tick(self, now: int) -> list[Finding]:
-        """Time has reached ``now`` (microseconds)."""
-        return [finding for detector in (self.sigma, *self.learners) for finding in detector.tick(now)]
+        """Event time has reached ``now`` (microseconds); what silence shows, by detector and id."""
+        found = [finding for detector in self._detectors() for finding in detector.tick(now)]
+        return sorted(found, key=_place)
 
     def control(self, record: Mapping[str, Any]) -> None:
-        """A decision from the spool."""
+        """A decision from the spool. ``kind`` says which; one that no detector needs is passed over."""
+        if record.get("kind") == "verdict":
+            self.verdict(record)
+
+    def verdict(self, record: Mapping[str, Any]) -> None:
+        """An analyst's verdict (TRIAGE) on an alert of ``tenant``, ``agent_id`` and ``session_id``."""
+        verdict = record.get("verdict")
+        if verdict not in {"true_positive", "false_positive"}:
+            return
+        for learner in self.learners:
+            if isinstance(learner, Learner):
+                learner.verdict(
+                    record.get("tenant") or "default",
+                    str(record.get("agent_id")),
+                    record.get("session_id"),
+                    verdict == "true_positive",
+                )
 
     def profiles(self) -> list[dict[str, Any]]:
-        """What the learners know of each agent."""
-        return []
+        """What is known of the latest agents, as of the last batch; may be called from any thread.
+
+        One entry an agent: ``agent_id``, ``tenant``, ``sessions``, ``stage`` (both of the
+        detector that knows most), and ``detectors``: the sessions that each detector knows.
+        """
+        return self._profiles
+
+    def _profiled(self) -> list[dict[str, Any]]:
+        known: dict[tuple[str, str], dict[str, Any]] = {}
+        for learner in self.learners:
+            if not isinstance(learner, Learner):
+                continue
+            for tenant, agent_id, sessions, stage in learner.profiles()[-MAX_PROFILES:]:
+                entry = known.setdefault(
+                    (tenant, agent_id),
+                    {"agent_id": agent_id, "tenant": tenant, "sessions": 0, "stage": stage, "detectors": {}},
+                )
+                entry["detectors"][learner.name] = sessions
+                if sessions > entry["sessions"]:
+                    entry["sessions"], entry["stage"] = sessions, stage
+        return [known[place] for place in sorted(known)]
+
+    def _detectors(self) -> list[Detector]:
+        return [*([self.sigma] if self.sigma is not None else []), *self.learners]
 
     def state(self) -> dict[str, Any]:
-        """Plain data of every detector."""
-        return {"version": VERSION, "detectors": {d.name: d.state() for d in (self.sigma, *self.learners)}}
+        """The state of every detector under its name."""
+        return {
+            "version": STATE_VERSION,
+            "detectors": {detector.name: detector.state() for detector in self._detectors()},
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state()``. Raises ValueError where the version is not known."""
-        if state["version"] != VERSION:
-            raise ValueError(f"engine state has version {state['version']!r}, not {VERSION}")
-        for detector in (self.sigma, *self.learners):
-            if detector.name in state["detectors"]:
-                detector.restore(state["detectors"][detector.name])
+        """Go on from ``state()``; a detector that it does not know starts fresh and is named.
+
+        Raises ValueError where the version, or that of a detector, is not known.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise ValueError(f"state of the engine has version {state.get('version')!r}, not {STATE_VERSION}")
+        known = state["detectors"]
+        for detector in self._detectors():
+            if detector.name in known:
+                detector.restore(known[detector.name])
+        self.started_fresh = tuple(one.name for one in self._detectors() if one.name not in known)
+        self._profiles = self._profiled()
+
+
+def _place(finding: Finding) -> tuple[int, str, str]:
+    return finding.row, finding.detector, finding.finding_id

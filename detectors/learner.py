@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from detectors.base import Batch, Finding, stable_id
 from detectors.calibration import Calibrator
@@ -13,6 +13,9 @@ COMMON = (
     *("event_id", "event_type", "timestamp", "ingested_at", "tenant", "agent_id", "business_role"),
     *("session_id", "correlation_id", "task_id", "environment", "identity", "revision", "replayed"),
 )
+
+REBASING = frozenset({"model", "prompt", "tools", "policy", None})
+"""Declared changes after which other behaviour is expected; a permission alone changes none."""
 
 
 class Event(NamedTuple):
@@ -32,57 +35,54 @@ class SessionLearner(Generic[L]):
     ``columns`` are what it reads beyond ``COMMON``; they arrive as ``Event.values``.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    version: ClassVar[str]
-    state_version: ClassVar[int]
-    columns: ClassVar[tuple[str, ...]]
-    tags: ClassVar[tuple[str, ...]] = ()
+    name: str
+    title: str
+    version: str
+    state_version: int
+    columns: tuple[str, ...]
+    tags: tuple[str, ...] = ()
     table: SessionTable[L]
     calibrator: Calibrator
 
     def process(self, batch: Batch) -> list[Finding]:
         """Judge a batch row by row; what a session taught is learned when it ends."""
-        return list(self._process(batch))
+        return [finding for finding in self._process(batch) if finding is not None]
 
-    def _process(self, batch: Batch) -> Iterator[Finding]:
-        table = self.table
+    def _process(self, batch: Batch) -> Iterator[Finding | None]:
+        table, own = self.table, len(COMMON)
         for row, values in enumerate(batch.rows(*COMMON, *self.columns)):
             event_id, kind, at, ingested_at, tenant, agent_id, role, session_id = values[:8]
             if event_id is None or kind is None or at is None or agent_id is None or values[12]:
-                continue
+                continue  # no identity to learn under, or late context of an event already judged
             if kind == "telemetry.unmapped":
                 continue
-            moment = event_time(at, ingested_at)
-            who = Who(tenant or "default", agent_id, role)
-            event = Event(row, event_id, kind, at, moment, values[len(COMMON) :])
-            for over in table.advance(who.tenant, moment):
-                yield from self.ended(over, row)
+            tenant = tenant or "default"
+            event = Event(row, event_id, kind, at, event_time(at, ingested_at), values[own:])
+            for over in table.advance(tenant, event.moment):
+                yield self.ended(over, row)
             if kind == "change.declared":
-                self.declared(who, event)
+                self.declared(Who(tenant, agent_id, role), event)
                 continue
             key = session_key(session_id, values[8], values[9])
-            live = table.heard(who, key)
+            live = table.heard(tenant, agent_id, role, key)
             if not live.first_event:
                 live.first_event, live.session_id = event_id, session_id
-            if role is not None:
-                live.who = who
-            live.environment, live.identity = values[10], values[11] or "declared"
-            live.replayed = bool(values[13])
-            live.last_event, live.last_at = event_id, at
-            live.tainted = live.tainted or batch.hit(row)
-            yield from self.seen(live, event)
+            live.environment, live.identity, live.replayed = values[10], values[11] or "declared", values[13]
+            live.last_at = at
+            if batch.hit(row):
+                live.tainted = True
+            yield self.seen(live, event)
             if kind == "task.completed":
-                table.end(who, key)
-                yield from self.ended(live, row)
-            for over in table.overflow():
-                yield from self.ended(over, row)
+                table.end(tenant, agent_id, key)
+                yield self.ended(live, row)
+            if table.count > table.max_live:
+                yield self.ended(table.evict(), row)
 
-    def seen(self, live: L, event: Event) -> Iterator[Finding]:
+    def seen(self, live: L, event: Event) -> Finding | None:
         """One more event of a live session."""
         raise NotImplementedError
 
-    def ended(self, live: L, row: int) -> Iterator[Finding]:
+    def ended(self, live: L, row: int) -> Finding | None:
         """A session is over: learn from it. ``row`` is where that became known, -1 for a tick."""
         raise NotImplementedError
 
@@ -97,7 +97,8 @@ class SessionLearner(Generic[L]):
 
     def tick(self, now: int) -> list[Finding]:
         """End the sessions that have been silent for too long."""
-        return [found for live in self.table.tick(now) for found in self.ended(live, -1)]
+        found = [self.ended(live, -1) for live in self.table.tick(now)]
+        return [finding for finding in found if finding is not None]
 
     def profiles(self) -> list[tuple[str, str, int, str]]:
         """Tenant, agent, sessions learned and stage of each known agent, least recent first."""
@@ -147,6 +148,6 @@ class SessionLearner(Generic[L]):
             group={"agent_id": agent_id, "session_id": session_id},
             evidence=evidence,
             tags=self.tags,
-            replayed=live.replayed,
+            replayed=bool(live.replayed),
             row=row,
         )

@@ -34,6 +34,7 @@ class Context:
         self.total = sum(self.counts.values())
 
     def add(self, tool: str) -> None:
+        """Count one more ``tool``."""
         self.counts[tool] = self.counts.get(tool, 0) + 1
         self.total += 1
         if self.total > MAX_TOTAL or len(self.counts) > MAX_KINDS:

@@ -9,7 +9,7 @@ timestamps and now: history that is sent in today is not silent because it is ol
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -45,11 +45,10 @@ class Live(msgspec.Struct, array_like=True, kw_only=True):
     session_id: str | None = None
     environment: str | None = None
     identity: str = "declared"
-    replayed: bool = False
+    replayed: bool | None = False
     clock: int = 0
     ticked: int = 0
     first_event: str = ""
-    last_event: str = ""
     last_at: int = 0
     tainted: bool = False
 
@@ -85,27 +84,31 @@ class SessionTable(Generic[L]):
         self.ticked = 0
         self.first_tick = 0
 
-    def advance(self, tenant: str, moment: int) -> list[L]:
-        """Move the tenant's clock to ``moment`` unless it is there; the sessions this ended."""
+    def advance(self, tenant: str, moment: int) -> Sequence[L]:
+        """Move the tenant's clock to ``moment`` unless it is beyond; the sessions this ended."""
         lane = self.lanes.get(tenant)
         if lane is None:
             lane = self.lanes[tenant] = Lane()
         if moment <= lane.clock:
-            return []
+            return ()
         lane.clock = moment
         limit = moment - self.quiet
+        if not lane.live or next(iter(lane.live.values())).clock >= limit:
+            return ()
         return self._end_while(lane, lambda session: session.clock < limit)
 
-    def heard(self, who: Who, key: str) -> L:
+    def heard(self, tenant: str, agent_id: str, role: str | None, key: str) -> L:
         """The live session under ``key``, made where there is none; it was heard just now."""
-        lane = self.lanes[who.tenant]
-        place = (who.agent_id, key)
+        lane = self.lanes[tenant]
+        place = (agent_id, key)
         session = lane.live.get(place)
         if session is None:
-            session = lane.live[place] = self.kind(who=who)
+            session = lane.live[place] = self.kind(who=Who(tenant, agent_id, role))
             self.count += 1
         else:
             lane.live.move_to_end(place)
+            if role is not None and role != session.who.role:
+                session.who = Who(tenant, agent_id, role)
         session.clock = lane.clock
         session.ticked = self.ticked
         return session
@@ -115,20 +118,16 @@ class SessionTable(Generic[L]):
         lane = self.lanes.get(tenant)
         return lane.live.get((agent_id, key)) if lane is not None else None
 
-    def end(self, who: Who, key: str) -> L | None:
-        """Take a session out."""
-        session = self.lanes[who.tenant].live.pop((who.agent_id, key), None)
-        self.count -= session is not None
-        return session
+    def end(self, tenant: str, agent_id: str, key: str) -> None:
+        """Take a live session out."""
+        del self.lanes[tenant].live[agent_id, key]
+        self.count -= 1
 
-    def overflow(self) -> list[L]:
-        """Sessions that must end because there are too many."""
-        ended = []
-        while self.count > self.max_live:
-            lane = max(self.lanes.values(), key=lambda lane: len(lane.live))
-            ended.append(lane.live.popitem(last=False)[1])
-            self.count -= 1
-        return ended
+    def evict(self) -> L:
+        """Take out the session least recently heard of the tenant that has most."""
+        lane = max(self.lanes.values(), key=lambda lane: len(lane.live))
+        self.count -= 1
+        return lane.live.popitem(last=False)[1]
 
     def tick(self, now: int) -> list[L]:
         """Move the tick clock to ``now``; the sessions this ended."""

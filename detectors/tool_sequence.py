@@ -8,12 +8,14 @@ runs, and learned only once the session is over.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from detectors.base import Finding
 from detectors.calibration import FULL, Budget, Calibrator, Standing
-from detectors.learner import Event, SessionLearner
+from detectors.learner import REBASING, Event, SessionLearner
 from detectors.markov import ORDER, SEPARATOR, Model, context_keys, known, surprise
 from detectors.sessions import MAX_LIVE, Live, SessionTable, Who
 from detectors.wording import number, one_in, plain, short_key, times
@@ -36,9 +38,9 @@ HABIT_AFTER = 5
 class ToolSession(Live, array_like=True, kw_only=True):
     """A live session. ``calls`` are requested and not yet run; ``unnamed`` counts those without id."""
 
-    steps: list[str] = []
-    recent: list[str] = []
-    calls: list[str] = []
+    steps: list[str] = msgspec.field(default_factory=list)
+    recent: list[str] = msgspec.field(default_factory=list)
+    calls: list[str] = msgspec.field(default_factory=list)
     unnamed: int = 0
     worst: float = 0.0
     alerted_for: str = ""
@@ -47,12 +49,12 @@ class ToolSession(Live, array_like=True, kw_only=True):
 class ToolSequence(SessionLearner[ToolSession]):
     """Finds the session whose worst step is rarer than the budget allows."""
 
-    name: ClassVar[str] = "tool_sequence"
-    title: ClassVar[str] = "Tool step that this agent's habits do not explain"
-    version: ClassVar[str] = "1"
-    state_version: ClassVar[int] = 1
-    columns: ClassVar[tuple[str, ...]] = ("tool_name", "tool_call_id")
-    tags: ClassVar[tuple[str, ...]] = ("owasp-asi.2026.asi01", "owasp-asi.2026.asi02")
+    name = "tool_sequence"
+    title = "Tool step that this agent's habits do not explain"
+    version = "1"
+    state_version = 1
+    columns = ("tool_name", "tool_call_id", "change_kind")
+    tags = ("owasp-asi.2026.asi01", "owasp-asi.2026.asi02")
 
     def __init__(self, budget: Budget | None = None, max_live: int = MAX_LIVE) -> None:
         self.table = SessionTable(ToolSession, max_live)
@@ -61,35 +63,39 @@ class ToolSequence(SessionLearner[ToolSession]):
         self._contexts = 0
         self._habits: OrderedDict[tuple[str, str, str], list[Any]] = OrderedDict()
 
-    def seen(self, live: ToolSession, event: Event) -> Iterator[Finding]:
+    def seen(self, live: ToolSession, event: Event) -> Finding | None:
         """Judge the step that this event is, if it is one."""
-        tool_name, call_id = event.values
+        tool_name, call_id, _ = event.values
         if tool_name is None or not _is_step(live, event.kind, call_id):
-            return
+            return None
         tool = short_key(tool_name.replace(SEPARATOR, " "))
         keys = context_keys(live.recent or [START])
-        scopes = self._scopes(live.who)
-        bits = surprise(scopes, keys, tool) if scopes else 0.0
+        bits = self._surprise(live.who, keys, tool)
         live.recent = [*(live.recent or [START]), tool][-ORDER:]
         if len(live.steps) < MAX_STEPS:
             live.steps.append(tool)
         if bits <= live.worst:
-            return
+            return None
         live.worst = bits
         if live.alerted_for:
-            return
+            return None
         standing = self.calibrator.judge(live.who, bits)
-        if standing.alerts:
-            live.alerted_for = keys[1] + SEPARATOR + tool
-            yield self._found(live, event, keys, tool, bits, standing)
+        if not standing.alerts:
+            return None
+        live.alerted_for = keys[1] + SEPARATOR + tool
+        return self._found(live, event, keys, tool, bits, standing)
 
-    def ended(self, live: ToolSession, row: int) -> Iterator[Finding]:
+    def ended(self, live: ToolSession, row: int) -> None:
         """Learn the session's steps, unless a rule, a verdict or this detector spoke against it."""
         if live.steps and not live.tainted:
             self.calibrator.add(live.who, live.worst, bool(live.alerted_for))
             if not live.alerted_for or self._is_habit(live):
                 self._learn(live.who, live.steps)
-        yield from ()
+
+    def declared(self, who: Who, event: Event) -> None:
+        """After a declared change other steps are to be expected: they are learned first."""
+        if event.values[2] in REBASING:
+            self.calibrator.rebase(who)
 
     def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
         """A confirmed step never becomes a habit; one that was a false alarm is learned next time."""
@@ -98,9 +104,10 @@ class ToolSequence(SessionLearner[ToolSession]):
             if (of, agent) == (tenant, agent_id) and session_id in habit[1]:
                 habit[0] = -1 if confirmed else HABIT_AFTER
 
-    def _scopes(self, who: Who) -> list[Model]:
+    def _surprise(self, who: Who, keys: list[str], tool: str) -> float:
         models = self._models
-        return [models[place] for place in _places(who) if place in models]
+        scopes = [models[place] for place in _places(who) if place in models]
+        return surprise(scopes, keys, tool) if scopes else 0.0
 
     def _learn(self, who: Who, steps: list[str]) -> None:
         for place in _places(who):
@@ -185,8 +192,7 @@ class ToolSequence(SessionLearner[ToolSession]):
         )
         self._contexts = sum(len(model.contexts) for model in self._models.values())
         self._habits = OrderedDict(
-            ((tenant, agent, step), [count, list(who)])
-            for tenant, agent, step, count, who in state["habits"]
+            ((tenant, agent, step), [count, list(who)]) for tenant, agent, step, count, who in state["habits"]
         )
 
 

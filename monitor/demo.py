@@ -38,6 +38,7 @@ port = {port}
 [containment]
 mode = "enforce"
 grace_seconds = 3
+max_stops_per_hour = 10
 
 [[containment.endpoints]]
 name = "site"

@@ -30,6 +30,9 @@ LATENESS = 600 * MICROSECONDS
 """How far behind its group's newest window a hit may arrive and still be judged."""
 
 MAX_GROUPS = 10_000
+MAX_WAITING = 2_000
+"""Groups of an ordered correlation without their first step: kept for late arrivals only."""
+
 MAX_HITS = 64
 """Hits kept per group: at least this many (for each base rule of a temporal correlation),
 and at least twice the threshold."""
@@ -76,7 +79,7 @@ class Correlator:
         """Take one hit; the hits that make a finding, in time order, or nothing."""
         group = self._group(key, hit)
         at = None if self._stale(group, hit) else self._insert(group.hits, hit)
-        if at is None:
+        if at is None or key in self._waiting:
             return ()
         match self.spec.kind:
             case "event_count" | "value_count":
@@ -97,7 +100,7 @@ class Correlator:
             if self.spec.kind == "temporal_ordered" and hit.base != 0:
                 home = self._waiting
             home[key] = group
-            if len(home) > MAX_GROUPS:
+            if len(home) > (MAX_GROUPS if home is self._groups else MAX_WAITING):
                 home.popitem(last=False)
         else:
             home.move_to_end(key)
@@ -228,10 +231,8 @@ def _nearest(hits: list[Hit], places: range, base: int, chain: list[int]) -> int
 
 
 def _dump(groups: OrderedDict[Key, Group]) -> list[list[Any]]:
-    return [
-        [list(key), group.reported, group.touched, [list(hit) for hit in group.hits]]
-        for key, group in groups.items()
-    ]
+    # Hits are tuples and never change, so a copy of the list is a snapshot.
+    return [[key, group.reported, group.touched, group.hits.copy()] for key, group in groups.items()]
 
 
 def _load(dumped: Sequence[Sequence[Any]]) -> OrderedDict[Key, Group]:

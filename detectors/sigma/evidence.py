@@ -11,8 +11,9 @@ import polars as pl
 
 from detectors.base import MAX_EVENT_IDS, Finding, stable_id
 from detectors.sigma.correlation import Hit
-from detectors.sigma.frame import Matches, either, text_pattern
+from detectors.sigma.frame import Matches
 from detectors.sigma.rule import MICROSECONDS, Correlation, Rule
+from detectors.sigma.search import ascii_boundaries, either, text_pattern
 from detectors.sigma.tree import Leaf, Regex, Text, asserted, describe
 
 MAX_VALUE = 500
@@ -132,7 +133,7 @@ def _excerpt(value: str, leaf: Leaf, limit: int) -> str:
 def _expressions(leaf: Leaf) -> list[str]:
     """The leaf's patterns, each as a regular expression; none for leaves that search no text."""
     if isinstance(leaf, Regex):
-        return list(leaf.patterns)
+        return [ascii_boundaries(pattern) for pattern in leaf.patterns]
     if isinstance(leaf, Text):
         return [("" if leaf.cased else "(?i)") + text_pattern((parts,)) for parts in leaf.patterns]
     return []

@@ -1,7 +1,8 @@
 """The tree as polars expressions, in three stages, for all rules at once.
 
 First each column that is compared without regard to case is lowered once; then each
-distinct leaf is judged once, nulls made false; then every rule combines leaves. Nulls
+distinct leaf is judged once (regular expressions through `search`), nulls made false;
+then every rule combines leaves. Nulls
 are gone before any ``not``, so ``not`` over an absent field is true.
 """
 
@@ -13,9 +14,11 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import polars as pl
 
+from detectors.sigma.search import Search, leaf_pattern, lower
 from detectors.sigma.tree import (
     And,
     Column,
@@ -26,7 +29,6 @@ from detectors.sigma.tree import (
     Null,
     Number,
     Or,
-    Parts,
     Regex,
     Same,
     Text,
@@ -93,8 +95,14 @@ class Matcher:
         self._read = [pl.col(column.name) for column in ordered if column.name != "event_type"]
         self._read.append(pl.col("event_type"))
         self._read.extend(_lowered(column) for column in ordered if _needs_lower(column))
-        self._leaves = [_judge(leaf).alias(name) for leaf, name in self.leaf_names.items()]
-        self._leaves.append((pl.col("event_type") != UNJUDGED).alias("judged"))
+        searched: dict[str, dict[Text | Regex, str]] = {}
+        self._leaves = [(pl.col("event_type") != UNJUDGED).alias("judged")]
+        for leaf, name in self.leaf_names.items():
+            if _searches(leaf) and leaf.column.kind != "list":
+                searched.setdefault(_source(leaf), {})[leaf] = name
+            else:
+                self._leaves.append(_judge(leaf).alias(name))
+        self._searches = [Search(source, names) for source, names in searched.items()]
         self._trees = [
             (self._combine(tree) & pl.col("judged")).alias(str(index)) for index, tree in enumerate(trees)
         ]
@@ -117,7 +125,14 @@ class Matcher:
         """Judge every tree at every row. The frame has each column that the trees read;
         raises polars.exceptions.ColumnNotFoundError where one is missing.
         """
-        truth = frame.select(self._read).select(self._leaves)
+        read = frame.select(self._read)
+        screens = read.select(search.screen for search in self._searches)
+        found = (
+            truth
+            for search in self._searches
+            for truth in search.judge(read[search.source], screens[search.source])
+        )
+        truth = read.select(self._leaves).hstack(list(found))
         return Matches(truth.select(self._trees), truth, self.leaf_names)
 
 
@@ -134,8 +149,10 @@ def _lowered(column: Column) -> pl.Expr:
     return lowered.alias(_LOWER + column.name)
 
 
-def _source(column: Column, cased: bool) -> str:
-    return column.name if cased or not _needs_lower(column) else _LOWER + column.name
+def _source(leaf: Leaf) -> str:
+    """The read column that the leaf looks at: lowered for a text that is not ``cased``."""
+    lowered = isinstance(leaf, Text) and not leaf.cased and _needs_lower(leaf.column)
+    return _LOWER + leaf.column.name if lowered else leaf.column.name
 
 
 def _judge(leaf: Leaf) -> pl.Expr:
@@ -148,7 +165,7 @@ def _judge(leaf: Leaf) -> pl.Expr:
         return absent.fill_null(True)
     if isinstance(leaf, Same):
         return _same(leaf).fill_null(False)
-    source = pl.col(_source(column, not isinstance(leaf, Text) or leaf.cased))
+    source = pl.col(_source(leaf))
     if column.kind == "list":
         return source.list.eval(_scalar(leaf, pl.element())).list.any().fill_null(False)
     return _scalar(leaf, source).fill_null(False)
@@ -158,8 +175,8 @@ def _scalar(leaf: Leaf, value: pl.Expr) -> pl.Expr:
     match leaf:
         case Text():
             return _text(leaf, value)
-        case Regex(patterns=patterns):
-            return value.str.contains(either(patterns))
+        case Regex():
+            return value.str.contains(leaf_pattern(leaf))
         case Number():
             return _number(leaf, value)
         case Network(cidr=cidr):
@@ -169,36 +186,18 @@ def _scalar(leaf: Leaf, value: pl.Expr) -> pl.Expr:
 
 
 def _text(leaf: Text, value: pl.Expr) -> pl.Expr:
-    patterns = leaf.patterns if leaf.cased else tuple(_lower(parts) for parts in leaf.patterns)
-    shaped = tuple(parts for parts in patterns if Wild.MANY in parts or Wild.ONE in parts)
-    exact = ["".join(map(str, parts)) for parts in patterns if parts not in shaped]
-    if not shaped:
-        return value.is_in(exact) if len(exact) > 1 else value == exact[0]
-    found = value.str.contains(text_pattern(shaped))
-    return found | value.is_in(exact) if exact else found
+    if _searches(leaf):
+        return value.str.contains(leaf_pattern(leaf))
+    patterns = leaf.patterns if leaf.cased else tuple(map(lower, leaf.patterns))
+    exact = ["".join(map(str, parts)) for parts in patterns]
+    return value.is_in(exact) if len(exact) > 1 else value == exact[0]
 
 
-def either(patterns: Sequence[str]) -> str:
-    """Regular expressions as one that is found where any of them is; flags stay each one's own."""
-    return patterns[0] if len(patterns) == 1 else "|".join(f"(?:{pattern})" for pattern in patterns)
-
-
-def _lower(parts: Parts) -> Parts:
-    return tuple(part.lower() if isinstance(part, str) else part for part in parts)
-
-
-def text_pattern(patterns: Sequence[Parts]) -> str:
-    """Wildcard patterns as one regular expression that is to be found, not matched whole."""
-    return "(?s)" + "|".join(_alternative(parts) for parts in patterns)
-
-
-def _alternative(parts: Parts) -> str:
-    opens = bool(parts) and parts[0] is Wild.MANY
-    closes = bool(parts) and parts[-1] is Wild.MANY
-    inner = parts[1 if opens else 0 : len(parts) - 1 if closes else len(parts)]
-    wild = {Wild.MANY: ".*", Wild.ONE: "."}
-    body = "".join(wild[part] if isinstance(part, Wild) else re.escape(part) for part in inner)
-    return ("" if opens else r"\A") + body + ("" if closes else r"\z")
+def _searches(leaf: Leaf) -> TypeGuard[Text | Regex]:
+    """Whether the leaf needs a regular expression."""
+    if isinstance(leaf, Text):
+        return any(isinstance(part, Wild) for parts in leaf.patterns for part in parts)
+    return isinstance(leaf, Regex)
 
 
 def _number(leaf: Number, value: pl.Expr) -> pl.Expr:
@@ -212,7 +211,10 @@ def _number(leaf: Number, value: pl.Expr) -> pl.Expr:
 
 
 def _same(leaf: Same) -> pl.Expr:
-    one, other = pl.col(_source(leaf.column, False)), pl.col(_source(leaf.other, False))
+    one, other = (
+        pl.col(_LOWER + column.name if _needs_lower(column) else column.name)
+        for column in (leaf.column, leaf.other)
+    )
     match leaf.how:
         case "starts_with":
             return one.str.starts_with(other)

@@ -107,7 +107,7 @@ class CorrelationJudge:
                 found.frame, rows, reference
             ):
                 hits.append((row, base, key, Hit(timestamp, base, event_id, event_type, tool, value)))
-        hits.sort(key=lambda hit: hit[:2])
+        hits.sort()
         for row, base, key, hit in hits:
             chain = self._correlator.add(key, hit)
             if chain:
@@ -146,7 +146,7 @@ class AbsenceJudge:
                 for is_before, rows in ((False, triggers), (True, found.rows(place)))
                 for row, key, values in grouped(found.frame, rows, absence.reference)
             ]
-            for row, is_before, key, timestamp in sorted(steps, key=lambda step: step[:2]):
+            for row, is_before, key, timestamp in sorted(steps):
                 if is_before:
                     preceding.add(key, timestamp)
                 elif preceding.seen(key, timestamp):

@@ -39,7 +39,8 @@ from sigma.types import (
 )
 
 from detectors.base import Fields
-from detectors.sigma.frame import Matcher, text_pattern
+from detectors.sigma.frame import Matcher
+from detectors.sigma.search import text_pattern
 from detectors.sigma.tree import (
     Column,
     Leaf,

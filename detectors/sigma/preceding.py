@@ -56,7 +56,7 @@ class Preceding:
 
     def state(self) -> dict[str, Any]:
         """Plain data; groups in order of use."""
-        groups = [[list(key), self._touched[key], times] for key, times in self._times.items()]
+        groups = [[key, self._touched[key], times.copy()] for key, times in self._times.items()]
         return {"now": self._now, "groups": groups}
 
     def restore(self, state: Mapping[str, Any]) -> None:

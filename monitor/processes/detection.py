@@ -34,6 +34,7 @@ def run(settings: Settings, console_url: str) -> None:
     watch, alerts, orders = build(settings, state)
     sender, outbox = OrderWorker(state, orders, settings.containment), Outbox(state, settings, console_url)
     orders.on_wake(sender.wake)
+    orders.on_wake(outbox.wake)
     alerts.on_wake(outbox.wake)
     sender.start()
     outbox.start()

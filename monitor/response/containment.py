@@ -132,14 +132,19 @@ class SilenceProof:
             arrived.max().alias("heard"),
             arrived.filter(pl.col("event_type").is_in(ACTIONS)).max().alias("acted"),
         )
+        by_agent: dict[tuple[str, str | None], list[Watched]] = {}
+        for watched in self._watched.values():
+            by_agent.setdefault((watched.order.tenant, watched.order.agent_id), []).append(watched)
+        unproven = [each for each in self._watched.values() if each.order.state != "contained"]
         for tenant, source, agent_id, environment, session_id, heard, acted in groups.iter_rows():
-            for watched in self._watched.values():
-                if tenant != watched.order.tenant:
-                    continue
+            for watched in by_agent.get((tenant, agent_id), ()):
                 if watched.is_target(agent_id, environment, session_id):
                     _note_target(watched, source, acted)
-                elif source in watched.heard or len(watched.heard) < MAX_SOURCES:
-                    watched.heard[source] = max(heard, watched.heard.get(source, 0))
+            for watched in unproven:
+                if tenant == watched.order.tenant and not watched.is_target(
+                    agent_id, environment, session_id
+                ):
+                    _note_other(watched, source, heard)
         for watched in self._watched.values():
             limit = self._limit(watched.order)
             if limit is not None and not watched.event_ids and (watched.acted_at or 0) > limit:
@@ -253,6 +258,11 @@ def _note_target(watched: Watched, source: str, acted: int | None) -> None:
         watched.sources.add(source)
     if acted is not None:
         watched.acted_at = max(acted, watched.acted_at or 0)
+
+
+def _note_other(watched: Watched, source: str, heard: int) -> None:
+    if source in watched.heard or len(watched.heard) < MAX_SOURCES:
+        watched.heard[source] = max(heard, watched.heard.get(source, 0))
 
 
 def _actions_after(frame: pl.DataFrame, watched: Watched, arrived: pl.Expr, limit: int) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ def history_of(session: Session, request: Request, settings: ContainmentSettings
             func.count(case((Order.created_at > hour_ago, 1))),
             func.max(case((same, Order.created_at))),
         ).where(
-            Order.created_at > 0,
+            Order.automatic,
             Order.created_at > since,
             or_(Order.sent_at.is_not(None), Order.state == "requested"),
         )

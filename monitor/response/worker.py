@@ -120,16 +120,20 @@ class OrderWorker:
     async def _drive_safely(self, request_id: str) -> None:
         try:
             await self._drive(request_id)
-        except OrderError as error:
-            self._log.warning("order moved by somebody else", request_id=request_id, detail=str(error))
         except Exception as error:
-            self._log.exception("order failed by a fault of our own", request_id=request_id)
-            await self._fail(request_id, f"fault in Watchkeeper: {type(error).__name__}; see its log")
+            await self._take_fault(request_id, error)
         finally:
             del self._driven[request_id]
 
-    async def _fail(self, request_id: str, detail: str) -> None:
+    async def _take_fault(self, request_id: str, error: Exception) -> None:
+        """An order that somebody else ended is left alone; any other fault fails it, visibly."""
         try:
+            order = await asyncio.to_thread(self._read, request_id)
+            if isinstance(error, OrderError) and order.state not in IN_FLIGHT:
+                self._log.info("order ended by somebody else", request_id=request_id, state=order.state)
+                return
+            self._log.error("order failed by a fault of our own", request_id=request_id, exc_info=error)
+            detail = f"fault in Watchkeeper: {type(error).__name__}; see its log"
             await asyncio.to_thread(self._move, request_id, "failed", detail)
         except Exception:
             self._rest_until[request_id] = time.monotonic() + REST_SECONDS

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import yaml
 
 from detectors.base import stable_id
 from monitor.events import BY_NAME, Kind
+from monitor.sources.mapping import Mapping, Text
 from monitor.sources.otlp import ERROR, Span, SpanEvent
 
 FOLDER = Path(__file__).parent / "dialects"
@@ -26,61 +27,6 @@ MAX_STACK = 2000
 MAX_ANCESTORS = 64
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-Names = tuple[str, ...]
-
-
-class Gathered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All attributes under a prefix."""
-
-    prefix: str
-    skip: Names = msgspec.field(name="except", default=())
-
-
-class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text out of a list of messages."""
-
-    attribute: str
-    role: str
-    part: str
-    take: Literal["first", "last"]
-    first: str | None = msgspec.field(name="from", default=None)
-
-
-class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An event that a span becomes, and the columns it carries."""
-
-    type: str
-    at: Literal["start", "end"]
-    columns: Names
-
-
-class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What spans of these operations become."""
-
-    names: Names
-    events: tuple[EventRule, ...]
-    delegates: bool = False
-
-
-class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A dialect's file."""
-
-    name: str
-    version: int
-    absent: Names
-    service: Names
-    agent: Names
-    separator: str
-    agent_like: Names
-    operation: Names
-    inherited: dict[str, Names]
-    shared: dict[str, Names]
-    columns: dict[str, Names]
-    gathered: dict[str, Gathered]
-    messages: dict[str, tuple[Text, ...]]
-    outcomes: dict[str, Names]
-    operations: tuple[Operation, ...]
 
 
 def load(name: str) -> Dialect:

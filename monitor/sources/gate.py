@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,10 +11,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from detectors.base import stable_id
-from monitor.events import BY_NAME, COLUMNS, EVENT_TYPES, REPLAYED, RESERVED, Kind, Record
+from monitor.events import BY_NAME, COLUMNS, REPLAYED, RESERVED, Kind, Record
 from monitor.settings import EdgeSettings
 from monitor.sources.jsonkeys import RepeatedKeyError, maybe_repeats, refuse_repeats
 from monitor.sources.keys import Sender
+from monitor.sources.reasons import excerpt, explain, malformed
 from monitor.sources.seen import fingerprint
 
 CUT = RESERVED + "cut."
@@ -67,12 +67,6 @@ class Rejected(Exception):  # noqa: N818
         return Rejection(index, self.reason, self.raw)
 
 
-def excerpt(text: str, length: int = 40) -> str:
-    """A short, escaped piece of what a producer sent, safe to show."""
-    cut = text if len(text) <= length else text[:length] + "…"
-    return ascii(cut) if len(cut) == len(text) else ascii(cut[:-1]) + "…"
-
-
 class Gate:
     """Checks records against the schema and the limits, and sets what only we may set."""
 
@@ -109,10 +103,10 @@ class Gate:
             record = self._decoder.decode(raw)
         except msgspec.ValidationError as error:
             if not str(error).startswith("Object contains unknown field"):
-                raise Rejected(_explain(error)) from None
+                raise Rejected(explain(error)) from None
             return self._with_unknown(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Rejected(_malformed(error)) from None
+            raise Rejected(malformed(error)) from None
         given = len(_FIELDS) - msgspec.structs.astuple(record).count(None)
         if record.attributes:
             given += len(record.attributes)
@@ -125,7 +119,7 @@ class Gate:
         try:
             values = msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Rejected(_malformed(error)) from None
+            raise Rejected(malformed(error)) from None
         _unique(raw)
         attributes = values.get("attributes")
         if attributes is None:
@@ -142,7 +136,7 @@ class Gate:
         try:
             return msgspec.convert(values, self._wire)
         except msgspec.ValidationError as error:
-            raise Rejected(_explain(error)) from None
+            raise Rejected(explain(error)) from None
 
     def _finite(self, record: Any) -> None:
         for name in _FLOATS:
@@ -287,7 +281,7 @@ def _unique(raw: bytes) -> None:
     except RepeatedKeyError as error:
         raise Rejected(f"the key {excerpt(error.key)} stands twice in one object; send it once") from None
     except RecursionError as error:
-        raise Rejected(_malformed(error)) from None
+        raise Rejected(malformed(error)) from None
 
 
 def _fits(text: str, limit: int) -> bool:
@@ -296,50 +290,3 @@ def _fits(text: str, limit: int) -> bool:
 
 def _cut(text: str, limit: int) -> str:
     return text if _fits(text, limit) else text.encode()[:limit].decode(errors="ignore")
-
-
-def _malformed(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "not valid UTF-8; encode the body as UTF-8"
-    if isinstance(error, RecursionError):
-        return "nested too deeply; send nested content as JSON text"
-    fault = str(error).removeprefix("JSON is malformed: ")
-    if "trailing characters" in fault:
-        return "more than one JSON value in a line; send one object a line"
-    return f"not valid JSON: {fault}; NaN and Infinity are not JSON either"
-
-
-_PATH = re.compile(r" - at (?:`key` in )?`\$\.?([a-z_]*)[^`]*`$")
-
-
-def _explain(error: msgspec.ValidationError) -> str:
-    """What msgspec found, as one sentence that names the field and the remedy, without the value."""
-    text = str(error)
-    if missing := re.fullmatch(r"Object missing required field `(\w+)`", text):
-        return f"{missing[1]}: missing; event_type, agent_id and timestamp are required"
-    found = _PATH.search(text)
-    name = found[1] if found else ""
-    if name not in BY_NAME:
-        if text.startswith("Expected `object`"):
-            return "an event must be a JSON object"
-        return "the record does not fit the schema; see docs/events.md"
-    fault = text[: found.start()] if found else text
-    column = BY_NAME[name]
-    if fault.startswith("Invalid enum value"):
-        values = EVENT_TYPES if name == "event_type" else column.values
-        return f"{name}: not a known value; use one of {', '.join(values)}"
-    if column.kind is Kind.TIMESTAMP:
-        return f"{name}: {_plain(fault)}; send RFC 3339 with an offset, such as 2026-01-05T09:30:00Z"
-    if "of length <=" in fault and column.kind not in (Kind.MAP, Kind.LIST):
-        return f"{name}: {_plain(fault)}; send a shorter name"
-    if "of length <=" in fault:
-        return f"{name}: more entries than allowed ({_plain(fault)}); send fewer"
-    return f"{name}: {_plain(fault)}"
-
-
-def _plain(fault: str) -> str:
-    # msgspec names types only, but where it ever names a value, that value stays short and escaped
-    fault = (
-        fault.replace("`", "").replace("datetime", "date and time", 1) if len(fault) < 100 else excerpt(fault)
-    )
-    return fault[:1].lower() + fault[1:]

@@ -23,13 +23,20 @@ def maybe_repeats(raw: bytes, keys: int) -> bool:
 
     Never says no wrongly. Where no space stands before a colon, each key ends in ``":``
     that no backslash precedes; so there are at most as many keys as such places, and where
-    the decoded keys are as many, none was lost to a repeat. About ten times cheaper than
+    the decoded keys are as many, none was lost to a repeat. Several times cheaper than
     decoding again.
     """
-    for spaced in (b" :", b"\t:", b"\n:", b"\r:"):
-        if spaced in raw:
+    # Looking for one byte is far quicker than for two, so a pair is sought only where it can be.
+    if b" :" in raw or (b"\t" in raw and b"\t:" in raw):
+        return True
+    if (b"\n" in raw and b"\n:" in raw) or (b"\r" in raw and b"\r:" in raw):
+        return True
+    ends = raw.count(b'":')
+    if b"\\" in raw:
+        if b'\\\\"' in raw:
             return True
-    return b'\\\\"' in raw or raw.count(b'":') - raw.count(b'\\":') != keys
+        ends -= raw.count(b'\\":')
+    return ends != keys
 
 
 def refuse_repeats(raw: bytes) -> Any:

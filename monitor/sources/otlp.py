@@ -19,7 +19,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from monitor.sources.gate import Rejected, excerpt
+from monitor.sources.gate import Rejected
+from monitor.sources.reasons import excerpt
 
 ERROR = 2
 """Status code of a span that failed (trace.proto, Status.StatusCode)."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from monitor.sources.gate import Rejected, excerpt
+from monitor.sources.gate import Rejected
 from monitor.sources.jsonkeys import RepeatedKeyError, refuse_repeats
 from monitor.sources.otlp import (
     ERROR,
@@ -29,6 +29,7 @@ from monitor.sources.otlp import (
     too_many,
     unique,
 )
+from monitor.sources.reasons import excerpt
 
 T = TypeVar("T")
 

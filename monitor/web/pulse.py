@@ -74,7 +74,7 @@ def pulse(session: Session) -> Pulse:
     return Pulse(
         parts,
         {(level, status): count for level, status, count in session.execute(alerts)},
-        dict(session.execute(orders).tuples().all()),
+        {state: int(count) for state, count in session.execute(orders)},
         {(channel, state): count for channel, state, count in session.execute(deliveries)},
         tuple(session.scalars(failed.order_by(Delivery.created_at.desc()).limit(20))),
     )

@@ -259,7 +259,7 @@ def _background(stand: Stand) -> None:
         ("Unusual order of tools", "learned.tool-sequence", "tool_sequence", "high", "devops-agent"),
     ]
     made = []
-    for number in range(64):
+    for number in range(40):
         title, rule, detector, level, agent = kinds[(number * 7) % 5]
         ago = 3_600 * 5 * number + (number * number * 977) % 14_000 + 2_400
         made.append(
@@ -272,7 +272,7 @@ def _background(stand: Stand) -> None:
                 agent_id=agent,
                 ago=ago,
                 session_id=f"run-{4200 + number * 13}",
-                reason=f"{3 + number % 9} in 10 min; usual is {1 + number % 3}. One in {200 + number * 11} sessions of {agent}",
+                reason=f"{3 + number % 9} in 10 min; usual is {1 + number % 3}. 1 in {200 + number} runs",
             )
         )
     stand.file(*made)

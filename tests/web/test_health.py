@@ -53,9 +53,10 @@ def test_metrics_show_every_process_and_every_queue(stand: Stand, stranger: Test
 
 def test_from_elsewhere_metrics_take_a_key(stand: Stand, stranger: TestClient) -> None:
     stand.file(finding())
+    sender, reader = key(stand, "ingest"), key(stand, "read")
     assert stranger.get("/metrics").status_code == 401
-    assert stranger.get("/metrics", headers=key(stand, "ingest")).status_code == 403
-    assert "watchkeeper_alerts" in stranger.get("/metrics", headers=key(stand, "read")).text
+    assert stranger.get("/metrics", headers=sender).status_code == 403
+    assert "watchkeeper_alerts" in stranger.get("/metrics", headers=reader).text
 
 
 def test_a_proxy_or_a_rebound_name_on_this_machine_is_still_elsewhere(stand: Stand) -> None:

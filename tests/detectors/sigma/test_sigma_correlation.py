@@ -235,7 +235,7 @@ def test_ticks_forget_quiet_groups_and_only_those() -> None:
     assert len(correlator.state()["groups"]) == 2
     correlator.add(("t", "busy"), hit(1))
     correlator.tick(10**9 + 61 * MICROSECONDS + LATENESS)
-    assert [key for key, *_ in correlator.state()["groups"]] == [["t", "busy"]]
+    assert [key for key, *_ in correlator.state()["groups"]] == [("t", "busy")]
 
 
 def test_what_preceded_is_forgotten_by_ticks_too() -> None:

@@ -1,0 +1,206 @@
+"""Repeated policy blocks: more refusals than an agent's own past explains.
+
+Refusals are counted in four sliding windows of event time and compared with the agent's windows
+of at least seven days ago, so that an attack does not become its own excuse. Windows in which
+the agent did nothing do not count. A Poisson CUSUM beside them finds slow growth. A session's
+score is its most surprising moment, and is calibrated like any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from detectors.base import MAX_EVENT_IDS, Finding
+from detectors.calibration import FULL, MAX_AGENTS, Budget, Calibrator, Standing
+from detectors.gamma_poisson import History
+from detectors.learner import Event, SessionLearner
+from detectors.refusals import (
+    HOUR,
+    SLOW,
+    WINDOWS,
+    Histories,
+    Refusal,
+    Refusals,
+    Rise,
+    Surprise,
+    new_histories,
+)
+from detectors.sessions import MAX_LIVE, Live, SessionTable
+from detectors.wording import number, one_in, plain, short_key, times
+
+MAX_CALLS = 64
+
+CALM = HOUR
+"""After a finding, at least this long without another one of the same agent."""
+
+BLOCKABLE = frozenset({"tool.requested", "tool.approved", "tool.executed", "model.invoked"})
+
+
+class BlockSession(Live, array_like=True, kw_only=True):
+    """A live session. ``calls`` were refused already; ``unnamed`` counts refusals without a call id."""
+
+    calls: list[str] = msgspec.field(default_factory=list)
+    unnamed: int = 0
+    worst: float = 0.0
+    alerted: bool = False
+
+
+class PolicyBlocks(SessionLearner[BlockSession]):
+    """Finds the agent that does not take no for an answer."""
+
+    name = "policy_blocks"
+    title = "More policy blocks than this agent's past explains"
+    version = "1"
+    state_version = 1
+    columns = ("policy_decision", "outcome", "tool_call_id")
+    tags = ("owasp-asi.2026.asi02", "owasp-asi.2026.asi10")
+
+    def __init__(
+        self, budget: Budget | None = None, max_live: int = MAX_LIVE, max_agents: int = MAX_AGENTS
+    ) -> None:
+        self.table = SessionTable(BlockSession, max_live)
+        self.calibrator = Calibrator((budget or Budget()).alpha(self.name), max_agents=max_agents)
+        self.max_agents = max_agents
+        self._agents: OrderedDict[tuple[str, str], Refusals] = OrderedDict()
+        self._pools: dict[str, Histories] = {}
+        self._calm: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+
+    def seen(self, live: BlockSession, event: Event) -> Finding | None:
+        """Note activity; judge the agent's counts where the event is a refusal."""
+        agent, pool = self._agent(live, event.moment)
+        agent.active(event.moment, pool)
+        if not _is_refusal(live, event):
+            return None
+        if not agent.refused(Refusal(event.moment, event.event_id, live.session_id), pool):
+            return None
+        found = self._judge(live, event, agent, agent.surprise(pool))
+        if live.alerted or live.tainted:
+            agent.taint(event.moment)
+        return found
+
+    def _judge(self, live: BlockSession, event: Event, agent: Refusals, surprise: Surprise) -> Finding | None:
+        score = -math.log10(surprise.p)
+        if score <= live.worst:
+            return None
+        live.worst = score
+        standing = self.calibrator.judge(live.who, score)
+        if not standing.alerts:
+            return None
+        live.alerted = True
+        if surprise.window == SLOW:
+            agent.rise = Rise()
+        if self._is_calm(live, surprise.window, event.moment):
+            return None
+        return self._found(live, event, surprise, standing)
+
+    def ended(self, live: BlockSession, row: int) -> None:
+        """A session's worst moment joins those that later ones are compared with."""
+        if not live.tainted:
+            self.calibrator.add(live.who, live.worst, live.alerted)
+
+    def _agent(self, live: BlockSession, moment: int) -> tuple[Refusals, Histories]:
+        place = live.who[:2]
+        agent = self._agents.get(place)
+        if agent is None:
+            agent = self._agents[place] = Refusals(moment)
+            if len(self._agents) > self.max_agents:
+                self._agents.popitem(last=False)
+        else:
+            self._agents.move_to_end(place)
+        pool = self._pools.get(live.who.tenant)
+        if pool is None:
+            pool = self._pools[live.who.tenant] = new_histories()
+        return agent, pool
+
+    def _is_calm(self, live: BlockSession, window: str, moment: int) -> bool:
+        """Whether the agent was alerted on lately: each window speaks once in its own length."""
+        own, every = (*live.who[:2], window), (*live.who[:2], "")
+        calm = moment < max(self._calm.get(own, moment), self._calm.get(every, moment))
+        self._calm[own] = moment + WINDOWS.get(window, WINDOWS["24 h"])
+        if not calm:
+            self._calm[every] = moment + CALM
+        for place in (own, every):
+            if place in self._calm:
+                self._calm.move_to_end(place)
+        while len(self._calm) > self.max_agents:
+            self._calm.popitem(last=False)
+        return calm
+
+    def _found(self, live: BlockSession, event: Event, surprise: Surprise, standing: Standing) -> Finding:
+        window, observed, expected, p, refusals = surprise
+        sessions = Counter(refusal.session_id for refusal in refusals)
+        ids = [refusal.event_id for refusal in refusals]
+        half = MAX_EVENT_IDS // 2
+        when = "in a slow growth" if window == SLOW else f"within {window}"
+        return self.finding(
+            live,
+            row=event.row,
+            level="medium" if standing.stage == FULL else "low",
+            reason=(
+                f"{times(observed, 'policy block')} {when}, where {number(expected)} are expected of this "
+                f"agent; {one_in(standing.p_value)} sessions of this {standing.pool}"
+            ),
+            evidence={
+                "observed": {"policy_blocks": observed},
+                "expected": {"policy_blocks": round(expected, 3)},
+                "window": window,
+                "p_value": standing.p_value,
+                "p_of_the_count": p,
+                "sessions": {plain(name or "none"): count for name, count in sessions.most_common(10)},
+                "profile": standing.profile(),
+            },
+            event_ids=tuple(ids if len(ids) <= MAX_EVENT_IDS else ids[:half] + ids[-half:]),
+            event_count=len(ids),
+            session_id=live.session_id if len(sessions) == 1 else None,
+            parts=(window, ids[0]),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Live sessions, agents, pools and calibration as plain data."""
+        return {
+            "version": self.state_version,
+            "table": self.table.state(),
+            "calibrator": self.calibrator.state(),
+            "agents": [[*place, agent.state()] for place, agent in self._agents.items()],
+            "pools": [[name, [one.state() for one in pool]] for name, pool in self._pools.items()],
+            "calm": [[*place, until] for place, until in self._calm.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()``. Raises ValueError where the version is not known."""
+        self.checked(state)
+        self.table.restore(state["table"])
+        self.calibrator.restore(state["calibrator"])
+        self._agents = OrderedDict(
+            ((tenant, agent), Refusals.restored(known)) for tenant, agent, known in state["agents"]
+        )
+        self._pools = {name: tuple(History(*sums) for sums in pool) for name, pool in state["pools"]}
+        self._calm = OrderedDict(
+            ((tenant, agent, window), until) for tenant, agent, window, until in state["calm"]
+        )
+
+
+def _is_refusal(live: BlockSession, event: Event) -> bool:
+    """Whether the event refuses something that was not refused before: one call, one refusal."""
+    decision, outcome, call_id = event.values
+    if event.kind == "policy.checked":
+        if decision != "deny" and outcome != "blocked":
+            return False
+    elif outcome != "blocked" or event.kind not in BLOCKABLE:
+        return False
+    if call_id:
+        name = short_key(call_id)
+        if name in live.calls:
+            return False
+        live.calls = [*live.calls, name][-MAX_CALLS:]
+    elif event.kind == "policy.checked":
+        live.unnamed += 1
+    elif live.unnamed:
+        live.unnamed -= 1
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""What is remembered of an agent's refusals: the last day one by one, the past as counts."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from detectors.gamma_poisson import Expected, History, expect, per_event, tail
+from detectors.sessions import MINUTE
+
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WINDOWS = {"10 min": 10 * MINUTE, "1 h": HOUR, "6 h": 6 * HOUR, "24 h": DAY}
+SIZES = tuple(WINDOWS.values())
+HOURLY = SIZES.index(HOUR)
+
+SLOW = "slow growth"
+"""The CUSUM's name among the windows."""
+
+LAG = 7 * DAY
+"""A window becomes reference this long after it; at half the agent's age while it is younger."""
+
+MAX_REFUSALS = 500
+"""Refusals that are remembered one by one; a window counts at most as many."""
+
+MAX_WAITING = 1_100
+"""Windows of one size that wait to become reference: more than seven days of ten minutes."""
+
+GROWTH = 2.0
+"""The CUSUM looks for a rate that has grown by this factor."""
+
+MAX_HEIGHT = 60.0
+
+TAINTED = -1
+"""In place of a count: the window holds refusals of an attack and becomes no reference."""
+
+
+class Refusal(NamedTuple):
+    """One refusal, at event time ``at``."""
+
+    at: int
+    event_id: str
+    session_id: str | None
+
+
+class Surprise(NamedTuple):
+    """The most surprising count. ``p`` is the model's own probability of it, not calibrated."""
+
+    window: str
+    observed: int
+    expected: float
+    p: float
+    refusals: Sequence[Refusal]
+
+
+class Rise(NamedTuple):
+    """A Poisson CUSUM (Lucas 1985), in nats, and what it has counted since it left zero."""
+
+    height: float = 0.0
+    number: int = 0
+    expected: float = 0.0
+
+    def hour(self, usual: Expected) -> Rise:
+        """An hour in which the agent was active is over."""
+        height = self.height - usual.mean * (GROWTH - 1) / _clumping(usual)
+        return Rise(height, self.number, self.expected + usual.mean) if height > 0 else Rise()
+
+    def refusal(self, usual: Expected) -> Rise:
+        """One more refusal."""
+        height = min(MAX_HEIGHT, self.height + math.log(GROWTH) / _clumping(usual))
+        return Rise(height, self.number + 1, self.expected or usual.mean)
+
+
+def _clumping(usual: Expected) -> float:
+    """Variance over mean: where refusals come in clumps, each of them says less."""
+    return 1 + usual.mean * usual.spread
+
+
+Histories = tuple[History, ...]
+"""One for each of ``SIZES``."""
+
+
+def new_histories() -> Histories:
+    """Histories of an agent, or of all agents, that nothing is known of."""
+    return tuple(History() for _ in SIZES)
+
+
+class Refusals:
+    """The refusals of one agent, first seen at event time ``first`` (microseconds).
+
+    ``waiting`` holds, for each of ``SIZES``, the refusals of the windows in which the agent was
+    active and that are not yet reference; ``activity`` its events in those of ten minutes.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.clock = first - SIZES[0]
+        self.latest: list[Refusal] = []
+        self.waiting: tuple[OrderedDict[int, int], ...] = tuple(OrderedDict() for _ in SIZES)
+        self.activity: OrderedDict[int, int] = OrderedDict()
+        self.histories = new_histories()
+        self.rise = Rise()
+
+    def active(self, moment: int, pool: Histories) -> None:
+        """The agent did something; old windows become reference, here and in ``pool``."""
+        now = max(moment, self.clock)
+        before, bucket = self.clock // SIZES[0], now // SIZES[0]
+        if bucket > before:
+            if now // HOUR > self.clock // HOUR and self.rise.height:
+                self.rise = self.rise.hour(self._usual(HOURLY, pool))
+            self.clock = now
+            self._enter(now, pool)
+        self.clock = now
+        self.activity[bucket] += 1
+
+    def _enter(self, now: int, pool: Histories) -> None:
+        """A window of ten minutes begins; those that are old enough become reference."""
+        self.activity[now // SIZES[0]] = 0
+        boundary = now - min(LAG, (now - self.first) // 2)
+        for size, waiting, own, everyone in zip(SIZES, self.waiting, self.histories, pool, strict=True):
+            waiting.setdefault(now // size, 0)
+            while len(waiting) > MAX_WAITING or (next(iter(waiting)) + 1) * size <= boundary:
+                count = waiting.popitem(last=False)[1]
+                events = self.activity.popitem(last=False)[1] if size == SIZES[0] else 0
+                if count != TAINTED:
+                    own.add(count, events)
+                    everyone.add(count, events)
+
+    def _usual(self, place: int, pool: Histories) -> Expected:
+        """What is expected of a window of ``SIZES[place]`` that ends now, as busy as it was."""
+        first = (self.clock - SIZES[place]) // SIZES[0]
+        events = 0
+        for bucket in reversed(self.activity):
+            if bucket < first:
+                break
+            events += self.activity[bucket]
+        usual = expect(self.histories[place], pool[place])
+        return usual.busy(per_event(self.histories[0], pool[0]) * events)
+
+    def refused(self, refusal: Refusal, pool: Histories) -> bool:
+        """Count a refusal; False where it is too late to be judged."""
+        if refusal.at <= self.clock - DAY:
+            return False
+        insort(self.latest, refusal, key=lambda known: known.at)
+        stale = bisect_right(self.latest, self.clock - DAY, key=lambda known: known.at)
+        del self.latest[: max(stale, len(self.latest) - MAX_REFUSALS)]
+        for size, waiting in zip(SIZES, self.waiting, strict=True):
+            count = waiting.get(refusal.at // size, TAINTED)
+            if count != TAINTED:
+                waiting[refusal.at // size] = count + 1
+        self.rise = self.rise.refusal(self._usual(HOURLY, pool))
+        return True
+
+    def taint(self, moment: int) -> None:
+        """The windows around ``moment`` hold an attack: they become no reference."""
+        for size, waiting in zip(SIZES, self.waiting, strict=True):
+            if moment // size in waiting:
+                waiting[moment // size] = TAINTED
+
+    def surprise(self, pool: Histories) -> Surprise:
+        """The window, or the slow growth, that the past explains least."""
+        judged = []
+        for place, (name, size) in enumerate(WINDOWS.items()):
+            start = bisect_right(self.latest, self.clock - size, key=lambda known: known.at)
+            expected, inside = self._usual(place, pool), self.latest[start:]
+            judged.append(Surprise(name, len(inside), expected.mean, tail(len(inside), expected), inside))
+        rise = self.rise
+        judged.append(
+            Surprise(SLOW, rise.number, rise.expected, math.exp(-rise.height), self.latest[-rise.number :])
+        )
+        return min(judged, key=lambda one: one.p)
+
+    def state(self) -> list[Any]:
+        """Everything as plain data."""
+        return [
+            *(self.first, self.clock, [list(refusal) for refusal in self.latest]),
+            [[list(item) for item in waiting.items()] for waiting in self.waiting],
+            [list(item) for item in self.activity.items()],
+            *([history.state() for history in self.histories], list(self.rise)),
+        ]
+
+    @classmethod
+    def restored(cls, state: Sequence[Any]) -> Refusals:
+        """The refusals that gave ``state``."""
+        first, clock, latest, waiting, activity, histories, rise = state
+        known = cls(first)
+        known.clock = clock
+        known.latest = [Refusal(*refusal) for refusal in latest]
+        known.waiting = tuple(OrderedDict((index, count) for index, count in one) for one in waiting)
+        known.activity = OrderedDict((index, count) for index, count in activity)
+        known.histories = tuple(History(*sums) for sums in histories)
+        known.rise = Rise(*rise)
+        return known

@@ -1,0 +1,125 @@
+"""Searching a column by regular expression, for all rules together.
+
+polars keeps only 32 compiled expressions per thread, so a rule pack with more of them
+compiles every one again for every batch (half a millisecond to several each, which a
+single event feels most). Therefore the expressions over one column are first joined
+into one screen, which stays compiled, and only the rows that pass it are judged leaf by
+leaf. Short values, such as tool names, are judged once and remembered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
+
+import polars as pl
+
+from detectors.sigma.tree import Parts, Regex, Text, Wild
+
+MAX_REMEMBERED = 4_096
+MAX_REMEMBERED_LENGTH = 100
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+class Search:
+    """The leaves that search one column. ``source`` is the column as read or as lowered."""
+
+    def __init__(self, source: str, names: Mapping[Text | Regex, str]) -> None:
+        self.source = source
+        self.names = list(names.values())
+        self._patterns = [leaf_pattern(leaf) for leaf in names]
+        self._memory: dict[str, tuple[bool, ...]] = {}
+        screens = [pl.col(source).str.contains(screen) for screen in _screens(self._patterns)]
+        self.screen = pl.any_horizontal(screens).fill_null(False).alias(source)
+
+    def judge(self, values: pl.Series, passed: pl.Series) -> Iterator[pl.Series]:
+        """Whether each leaf holds, a boolean series for each, row by row of ``values``;
+        ``passed`` says which rows passed the screen.
+        """
+        rows = passed.arg_true()
+        nothing = pl.repeat(False, len(values), eager=True)
+        if rows.is_empty():
+            yield from (nothing.alias(name) for name in self.names)
+            return
+        picked = values.gather(rows)
+        distinct = picked.unique()
+        long = (distinct.str.len_bytes() > MAX_REMEMBERED_LENGTH).any()
+        remembered = len(distinct) <= MAX_REMEMBERED and not long
+        truths = self._remembered(picked, distinct.to_list()) if remembered else self._searched(picked)
+        for name, truth in zip(self.names, truths, strict=True):
+            yield nothing.clone().scatter(rows, truth).alias(name)
+
+    def _searched(self, values: pl.Series) -> Iterator[pl.Series]:
+        for pattern in self._patterns:
+            yield values.str.contains(pattern)
+
+    def _remembered(self, values: pl.Series, distinct: list[str]) -> Iterator[pl.Series]:
+        new = [value for value in distinct if value not in self._memory]
+        if new:
+            if len(self._memory) + len(new) > MAX_REMEMBERED:
+                self._memory.clear()
+                new = distinct
+            columns = self._searched(pl.Series(new))
+            self._memory.update(zip(new, zip(*columns, strict=True), strict=True))
+        known = [self._memory[value] for value in distinct]
+        for place in range(len(self.names)):
+            matching = list(compress(distinct, (truths[place] for truths in known)))
+            yield values.is_in(pl.Series(matching, dtype=pl.String).implode())
+
+
+def _screens(patterns: Sequence[str]) -> list[str]:
+    """The patterns joined into as few expressions as compile within the engine's size limit.
+
+    Raises polars.exceptions.ComputeError where one of them does not compile by itself.
+    """
+    joined = either(patterns)
+    try:
+        pl.Series([""]).str.contains(joined)
+    except pl.exceptions.ComputeError:
+        if len(patterns) == 1:
+            raise
+        half = len(patterns) // 2
+        return _screens(patterns[:half]) + _screens(patterns[half:])
+    return [joined]
+
+
+def leaf_pattern(leaf: Text | Regex) -> str:
+    """The leaf as one expression over its column, lowered where the leaf is not ``cased``."""
+    if isinstance(leaf, Regex):
+        return either([ascii_boundaries(pattern) for pattern in leaf.patterns])
+    return text_pattern(leaf.patterns if leaf.cased else tuple(map(lower, leaf.patterns)))
+
+
+def either(patterns: Sequence[str]) -> str:
+    """Expressions as one that is found where any of them is; flags stay each one's own."""
+    return patterns[0] if len(patterns) == 1 else "|".join(f"(?:{pattern})" for pattern in patterns)
+
+
+def ascii_boundaries(pattern: str) -> str:
+    r"""The expression with ``\b`` seen by ASCII words, as PCRE, RE2 and so ClickHouse see it.
+
+    It is also what keeps the search fast: with Unicode boundaries the engine leaves its
+    automaton at the first letter beyond ASCII (six times slower on recorded agents).
+    """
+    return _ESCAPE.sub(lambda found: r"(?-u:\b)" if found[1] == "b" else found[0], pattern)
+
+
+def lower(parts: Parts) -> Parts:
+    """A wildcard pattern in lower case."""
+    return tuple(part.lower() if isinstance(part, str) else part for part in parts)
+
+
+def text_pattern(patterns: Sequence[Parts]) -> str:
+    """Wildcard patterns as one expression that is to be found, not matched whole."""
+    return "(?s)" + "|".join(_alternative(parts) for parts in patterns)
+
+
+def _alternative(parts: Parts) -> str:
+    opens = bool(parts) and parts[0] is Wild.MANY
+    closes = bool(parts) and parts[-1] is Wild.MANY
+    inner = parts[1 if opens else 0 : len(parts) - 1 if closes else len(parts)]
+    wild = {Wild.MANY: ".*", Wild.ONE: "."}
+    body = "".join(wild[part] if isinstance(part, Wild) else re.escape(part) for part in inner)
+    return ("" if opens else r"\A") + body + ("" if closes else r"\z")
