@@ -74,7 +74,7 @@ class Model:
         return [[key, dict(context.counts)] for key, context in self.contexts.items()]
 
     @classmethod
-    def restored(cls, state: Sequence[Any], max_contexts: int = MAX_CONTEXTS) -> Model:
+    def restored(cls, state: Sequence[Any], max_contexts: int) -> Model:
         """The model that gave ``state``."""
         model = cls(max_contexts)
         model.contexts = OrderedDict((key, Context(dict(counts))) for key, counts in state)

@@ -17,10 +17,11 @@ import msgspec
 
 from detectors.base import MAX_EVENT_IDS, Finding
 from detectors.calibration import FULL, MAX_AGENTS, Budget, Calibrator, Standing
-from detectors.gamma_poisson import History
 from detectors.learner import Event, SessionLearner
 from detectors.refusals import (
+    DAY,
     HOUR,
+    SESSION,
     SLOW,
     WINDOWS,
     Histories,
@@ -28,7 +29,6 @@ from detectors.refusals import (
     Refusals,
     Rise,
     Surprise,
-    new_histories,
 )
 from detectors.sessions import MAX_LIVE, Live, SessionTable
 from detectors.wording import number, one_in, plain, short_key, times
@@ -38,6 +38,9 @@ MAX_CALLS = 64
 CALM = HOUR
 """After a finding, at least this long without another one of the same agent."""
 
+SPOKEN_FOR = {**WINDOWS, SESSION: CALM, SLOW: DAY}
+"""How long a finding about each window stands for those that follow."""
+
 BLOCKABLE = frozenset({"tool.requested", "tool.approved", "tool.executed", "model.invoked"})
 
 
@@ -46,6 +49,7 @@ class BlockSession(Live, array_like=True, kw_only=True):
 
     calls: list[str] = msgspec.field(default_factory=list)
     unnamed: int = 0
+    refused: int = 0
     worst: float = 0.0
     alerted: bool = False
 
@@ -78,7 +82,8 @@ class PolicyBlocks(SessionLearner[BlockSession]):
             return None
         if not agent.refused(Refusal(event.moment, event.event_id, live.session_id), pool):
             return None
-        found = self._judge(live, event, agent, agent.surprise(pool))
+        live.refused += 1
+        found = self._judge(live, event, agent, agent.surprise(pool, live.session_id, live.refused))
         if live.alerted or live.tainted:
             agent.taint(event.moment)
         return found
@@ -102,6 +107,9 @@ class PolicyBlocks(SessionLearner[BlockSession]):
         """A session's worst moment joins those that later ones are compared with."""
         if not live.tainted:
             self.calibrator.add(live.who, live.worst, live.alerted)
+            agent = self._agents.get(live.who[:2])
+            if agent is not None and not live.alerted:
+                agent.session_over(live.refused)
 
     def _agent(self, live: BlockSession, moment: int) -> tuple[Refusals, Histories]:
         place = live.who[:2]
@@ -114,14 +122,14 @@ class PolicyBlocks(SessionLearner[BlockSession]):
             self._agents.move_to_end(place)
         pool = self._pools.get(live.who.tenant)
         if pool is None:
-            pool = self._pools[live.who.tenant] = new_histories()
+            pool = self._pools[live.who.tenant] = Histories()
         return agent, pool
 
     def _is_calm(self, live: BlockSession, window: str, moment: int) -> bool:
         """Whether the agent was alerted on lately: each window speaks once in its own length."""
         own, every = (*live.who[:2], window), (*live.who[:2], "")
         calm = moment < max(self._calm.get(own, moment), self._calm.get(every, moment))
-        self._calm[own] = moment + WINDOWS.get(window, WINDOWS["24 h"])
+        self._calm[own] = moment + SPOKEN_FOR[window]
         if not calm:
             self._calm[every] = moment + CALM
         for place in (own, every):
@@ -167,7 +175,7 @@ class PolicyBlocks(SessionLearner[BlockSession]):
             "table": self.table.state(),
             "calibrator": self.calibrator.state(),
             "agents": [[*place, agent.state()] for place, agent in self._agents.items()],
-            "pools": [[name, [one.state() for one in pool]] for name, pool in self._pools.items()],
+            "pools": [[name, pool.state()] for name, pool in self._pools.items()],
             "calm": [[*place, until] for place, until in self._calm.items()],
         }
 
@@ -179,7 +187,7 @@ class PolicyBlocks(SessionLearner[BlockSession]):
         self._agents = OrderedDict(
             ((tenant, agent), Refusals.restored(known)) for tenant, agent, known in state["agents"]
         )
-        self._pools = {name: tuple(History(*sums) for sums in pool) for name, pool in state["pools"]}
+        self._pools = {name: Histories(*pool) for name, pool in state["pools"]}
         self._calm = OrderedDict(
             ((tenant, agent, window), until) for tenant, agent, window, until in state["calm"]
         )

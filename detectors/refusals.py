@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right, insort
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +17,8 @@ WINDOWS = {"10 min": 10 * MINUTE, "1 h": HOUR, "6 h": 6 * HOUR, "24 h": DAY}
 SIZES = tuple(WINDOWS.values())
 HOURLY = SIZES.index(HOUR)
 
-SLOW = "slow growth"
-"""The CUSUM's name among the windows."""
+SESSION, SLOW = "one session", "slow growth"
+"""Names, among those of the windows, of a session's own count and of the CUSUM."""
 
 LAG = 7 * DAY
 """A window becomes reference this long after it; at half the agent's age while it is younger."""
@@ -27,7 +27,7 @@ MAX_REFUSALS = 500
 """Refusals that are remembered one by one; a window counts at most as many."""
 
 MAX_WAITING = 1_100
-"""Windows of one size that wait to become reference: more than seven days of ten minutes."""
+"""Windows of one size that wait to become reference, and sessions: over seven days of ten minutes."""
 
 GROWTH = 2.0
 """The CUSUM looks for a rate that has grown by this factor."""
@@ -79,20 +79,24 @@ def _clumping(usual: Expected) -> float:
     return 1 + usual.mean * usual.spread
 
 
-Histories = tuple[History, ...]
-"""One for each of ``SIZES``."""
+class Histories:
+    """The past of an agent, or of all: by window, one for each of ``SIZES``, and by session."""
 
+    def __init__(self, *sums: Sequence[float]) -> None:
+        every = [History(*one) for one in sums or [()] * (len(SIZES) + 1)]
+        self.windows, self.sessions = tuple(every[:-1]), every[-1]
 
-def new_histories() -> Histories:
-    """Histories of an agent, or of all agents, that nothing is known of."""
-    return tuple(History() for _ in SIZES)
+    def state(self) -> list[list[float]]:
+        """All sums as plain data, those by session last."""
+        return [history.state() for history in (*self.windows, self.sessions)]
 
 
 class Refusals:
     """The refusals of one agent, first seen at event time ``first`` (microseconds).
 
     ``waiting`` holds, for each of ``SIZES``, the refusals of the windows in which the agent was
-    active and that are not yet reference; ``activity`` its events in those of ten minutes.
+    active and that are not yet reference; ``activity`` its events in those of ten minutes;
+    ``over`` the end and the refusals of sessions that are not yet reference.
     """
 
     def __init__(self, first: int) -> None:
@@ -101,7 +105,8 @@ class Refusals:
         self.latest: list[Refusal] = []
         self.waiting: tuple[OrderedDict[int, int], ...] = tuple(OrderedDict() for _ in SIZES)
         self.activity: OrderedDict[int, int] = OrderedDict()
-        self.histories = new_histories()
+        self.over: deque[tuple[int, int]] = deque()
+        self.histories = Histories()
         self.rise = Rise()
 
     def active(self, moment: int, pool: Histories) -> None:
@@ -120,7 +125,8 @@ class Refusals:
         """A window of ten minutes begins; those that are old enough become reference."""
         self.activity[now // SIZES[0]] = 0
         boundary = now - min(LAG, (now - self.first) // 2)
-        for size, waiting, own, everyone in zip(SIZES, self.waiting, self.histories, pool, strict=True):
+        past = zip(SIZES, self.waiting, self.histories.windows, pool.windows, strict=True)
+        for size, waiting, own, everyone in past:
             waiting.setdefault(now // size, 0)
             while len(waiting) > MAX_WAITING or (next(iter(waiting)) + 1) * size <= boundary:
                 count = waiting.popitem(last=False)[1]
@@ -128,6 +134,14 @@ class Refusals:
                 if count != TAINTED:
                     own.add(count, events)
                     everyone.add(count, events)
+        while self.over and (len(self.over) > MAX_WAITING or self.over[0][0] <= boundary):
+            count = self.over.popleft()[1]
+            self.histories.sessions.add(count)
+            pool.sessions.add(count)
+
+    def session_over(self, refusals: int) -> None:
+        """A session that nothing spoke against has ended with so many refusals."""
+        self.over.append((self.clock, refusals))
 
     def _usual(self, place: int, pool: Histories) -> Expected:
         """What is expected of a window of ``SIZES[place]`` that ends now, as busy as it was."""
@@ -137,8 +151,8 @@ class Refusals:
             if bucket < first:
                 break
             events += self.activity[bucket]
-        usual = expect(self.histories[place], pool[place])
-        return usual.busy(per_event(self.histories[0], pool[0]) * events)
+        usual = expect(self.histories.windows[place], pool.windows[place])
+        return usual.busy(per_event(self.histories.windows[0], pool.windows[0]) * events)
 
     def refused(self, refusal: Refusal, pool: Histories) -> bool:
         """Count a refusal; False where it is too late to be judged."""
@@ -160,9 +174,11 @@ class Refusals:
             if moment // size in waiting:
                 waiting[moment // size] = TAINTED
 
-    def surprise(self, pool: Histories) -> Surprise:
-        """The window, or the slow growth, that the past explains least."""
-        judged = []
+    def surprise(self, pool: Histories, session_id: str | None, in_session: int) -> Surprise:
+        """What the past explains least: a window, the session at hand or the slow growth."""
+        of_session = [one for one in self.latest if one.session_id == session_id][-in_session:]
+        usual = expect(self.histories.sessions, pool.sessions)
+        judged = [Surprise(SESSION, in_session, usual.mean, tail(in_session, usual), of_session)]
         for place, (name, size) in enumerate(WINDOWS.items()):
             start = bisect_right(self.latest, self.clock - size, key=lambda known: known.at)
             expected, inside = self._usual(place, pool), self.latest[start:]
@@ -179,18 +195,19 @@ class Refusals:
             *(self.first, self.clock, [list(refusal) for refusal in self.latest]),
             [[list(item) for item in waiting.items()] for waiting in self.waiting],
             [list(item) for item in self.activity.items()],
-            *([history.state() for history in self.histories], list(self.rise)),
+            *([list(one) for one in self.over], self.histories.state(), list(self.rise)),
         ]
 
     @classmethod
     def restored(cls, state: Sequence[Any]) -> Refusals:
         """The refusals that gave ``state``."""
-        first, clock, latest, waiting, activity, histories, rise = state
+        first, clock, latest, waiting, activity, over, histories, rise = state
         known = cls(first)
         known.clock = clock
         known.latest = [Refusal(*refusal) for refusal in latest]
         known.waiting = tuple(OrderedDict((index, count) for index, count in one) for one in waiting)
         known.activity = OrderedDict((index, count) for index, count in activity)
-        known.histories = tuple(History(*sums) for sums in histories)
+        known.over = deque((moment, count) for moment, count in over)
+        known.histories = Histories(*histories)
         known.rise = Rise(*rise)
         return known

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from detectors.base import Finding
-from detectors.calibration import FULL, Budget, Calibrator, Standing
+from detectors.calibration import FULL, MAX_AGENTS, Budget, Calibrator, Standing
 from detectors.learner import REBASING, Event, SessionLearner
-from detectors.markov import ORDER, SEPARATOR, Model, context_keys, known, surprise
+from detectors.markov import MAX_CONTEXTS, ORDER, SEPARATOR, Model, context_keys, known, surprise
 from detectors.sessions import MAX_LIVE, Live, SessionTable, Who
 from detectors.wording import number, one_in, plain, short_key, times
 
@@ -27,11 +27,10 @@ MAX_STEPS = 1_000
 """Steps of one session that are kept for learning; later ones are judged all the same."""
 
 MAX_OPEN_CALLS = 64
-MAX_MODELS = 10_000
 MAX_CONTEXTS_IN_ALL = 500_000
-MAX_HABITS = 10_000
+"""Contexts of all agents together; the agent least recently learned gives way."""
 
-HABIT_AFTER = 5
+HABIT_AFTER = 3
 """So many sessions are alerted on for the same step; then, unconfirmed, it counts as a new habit."""
 
 
@@ -56,9 +55,19 @@ class ToolSequence(SessionLearner[ToolSession]):
     columns = ("tool_name", "tool_call_id", "change_kind")
     tags = ("owasp-asi.2026.asi01", "owasp-asi.2026.asi02")
 
-    def __init__(self, budget: Budget | None = None, max_live: int = MAX_LIVE) -> None:
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        max_live: int = MAX_LIVE,
+        max_agents: int = MAX_AGENTS,
+        max_contexts: int = MAX_CONTEXTS,
+        max_contexts_in_all: int = MAX_CONTEXTS_IN_ALL,
+    ) -> None:
         self.table = SessionTable(ToolSession, max_live)
-        self.calibrator = Calibrator((budget or Budget()).alpha(self.name))
+        self.calibrator = Calibrator((budget or Budget()).alpha(self.name), max_agents=max_agents)
+        self.max_agents = max_agents
+        self.max_contexts = max_contexts
+        self.max_contexts_in_all = max_contexts_in_all
         self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
         self._contexts = 0
         self._habits: OrderedDict[tuple[str, str, str], list[Any]] = OrderedDict()
@@ -113,7 +122,7 @@ class ToolSequence(SessionLearner[ToolSession]):
         for place in _places(who):
             model = self._models.get(place)
             if model is None:
-                model = self._models[place] = Model()
+                model = self._models[place] = Model(self.max_contexts)
             self._models.move_to_end(place)
             self._contexts -= len(model.contexts)
             before = [START]
@@ -121,14 +130,14 @@ class ToolSequence(SessionLearner[ToolSession]):
                 model.learn(context_keys(before), tool)
                 before = [*before, tool][-ORDER:]
             self._contexts += len(model.contexts)
-        while len(self._models) > MAX_MODELS or self._contexts > MAX_CONTEXTS_IN_ALL:
+        while len(self._models) > self.max_agents or self._contexts > self.max_contexts_in_all:
             self._contexts -= len(self._models.popitem(last=False)[1].contexts)
 
     def _is_habit(self, live: ToolSession) -> bool:
         place = (live.who.tenant, live.who.agent_id, live.alerted_for)
         habit = self._habits.setdefault(place, [0, []])
         self._habits.move_to_end(place)
-        if len(self._habits) > MAX_HABITS:
+        if len(self._habits) > self.max_agents:
             self._habits.popitem(last=False)
         if habit[0] < 0:
             return False
@@ -188,7 +197,8 @@ class ToolSequence(SessionLearner[ToolSession]):
         self.table.restore(state["table"])
         self.calibrator.restore(state["calibrator"])
         self._models = OrderedDict(
-            ((tenant, name), Model.restored(model)) for tenant, name, model in state["models"]
+            ((tenant, name), Model.restored(model, self.max_contexts))
+            for tenant, name, model in state["models"]
         )
         self._contexts = sum(len(model.contexts) for model in self._models.values())
         self._habits = OrderedDict(

@@ -9,6 +9,7 @@ Three loops, one to a process, joined only by the spool and the state database:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,8 @@ class Intake:
                 records.append(self.gate.check(item, sender))
             except Rejected as fault:
                 receipt.rejected.append(fault.at(index))
+            if index % 500 == 499:
+                await asyncio.sleep(0)  # a large request must not hold up a small one
         receipt.duplicates = await self.committer.commit(sender, records, receipt.rejected)
         receipt.accepted = len(records)
         return receipt

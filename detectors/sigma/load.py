@@ -120,7 +120,7 @@ def _rule(path: Path, text: str, document: Document, parser: Parser) -> Rule:
     if sigma.id is None and sigma.name is None:
         raise RefusedError("it has neither id nor name: give it an id (a random UUID)")
     return Rule(
-        id=str(sigma.id or sigma.name),
+        id=str(sigma.id or f"name:{sigma.name}"),
         key=sigma.name or str(sigma.id),
         title=sigma.title,
         level=str(level) if level in LEVELS else "",

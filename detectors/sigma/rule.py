@@ -57,8 +57,9 @@ class Rule:
 
     Exactly one of ``tree`` and ``correlation`` is set; ``absences`` only goes with
     ``tree``. ``generate`` is False for a rule that only feeds others. ``key`` is its
-    name, else its id; references use either. ``version`` hashes its text together
-    with that of the rules it refers to. ``response`` is None or
+    name, else its id; references use either, and a rule without an id has ``name:`` and
+    its name for one. ``version`` hashes its text together with that of the rules it
+    refers to. ``response`` is None or
     ``{"action": "stop", "scope": "session" or "agent"}``. ``text`` is its YAML.
     """
 

@@ -31,8 +31,8 @@ class Search:
         self.names = list(names.values())
         self._patterns = [leaf_pattern(leaf) for leaf in names]
         self._memory: dict[str, tuple[bool, ...]] = {}
-        screens = [pl.col(source).str.contains(screen) for screen in _screens(self._patterns)]
-        self.screen = pl.any_horizontal(screens).fill_null(False).alias(source)
+        found = [pl.col(source).str.contains(screen) for screen in screens(self._patterns)]
+        self.screen = pl.any_horizontal(found).fill_null(False).alias(source)
 
     def judge(self, values: pl.Series, passed: pl.Series) -> Iterator[pl.Series]:
         """Whether each leaf holds, a boolean series for each, row by row of ``values``;
@@ -69,7 +69,7 @@ class Search:
             yield values.is_in(pl.Series(matching, dtype=pl.String).implode())
 
 
-def _screens(patterns: Sequence[str]) -> list[str]:
+def screens(patterns: Sequence[str]) -> list[str]:
     """The patterns joined into as few expressions as compile within the engine's size limit.
 
     Raises polars.exceptions.ComputeError where one of them does not compile by itself.
@@ -81,7 +81,7 @@ def _screens(patterns: Sequence[str]) -> list[str]:
         if len(patterns) == 1:
             raise
         half = len(patterns) // 2
-        return _screens(patterns[:half]) + _screens(patterns[half:])
+        return screens(patterns[:half]) + screens(patterns[half:])
     return [joined]
 
 

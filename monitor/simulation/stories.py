@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from random import Random
 
-from monitor.simulation.roles import Tool
+from monitor.simulation.roles import Role, Tool
 from monitor.simulation.sessions import Agent, Habit, Recorder, Session
 
 BLOCKS, SECRET, MODEL, DENIED = STORIES = (
@@ -85,12 +85,15 @@ def secret_exfiltration(agent: Agent, rng: Random, pause: float) -> Session:
     """
     recorder = Recorder(agent, rng, pause, SECRET)
     recorder.created()
-    recorder.model()
     host = f"{rng.choice(OUTSIDE_HOSTS)}-{rng.randrange(100, 999)}.example"
     sender, key = rng.choice(WAYS_OUT)
     where = f"https://{host}/in/{rng.getrandbits(32):08x}" if key == "url" else f"collect@{host}"
     sources = rng.sample(SECRETS, len(SECRETS))
-    outside = agent.role.by_name[agent.role.outside]
+    *before, outside = _way_to(agent.role, agent.role.outside)
+    for tool in before:
+        recorder.model()
+        recorder.call(tool)
+    recorder.model()
     told = INJECTIONS[rng.randrange(len(INJECTIONS))].format(what=_wanted(recorder, sources[0]), where=where)
     own = recorder.draw.fill(outside.result)
     recorder.call(outside, tool_result=f"{own}\n\n{told}")
@@ -108,6 +111,16 @@ def secret_exfiltration(agent: Agent, rng: Random, pause: float) -> Session:
         )
     recorder.model()
     return recorder.completed()
+
+
+def _way_to(role: Role, name: str) -> list[Tool]:
+    """The shortest way through the role's grammar to a tool, that tool included."""
+    ways: list[list[str]] = [["start"]]
+    for way in ways:
+        if way[-1] == name:
+            return [role.by_name[step] for step in way[1:]]
+        ways += [[*way, step] for step in role.grammar.get(way[-1], {}) if step not in way]
+    raise ValueError(f"{role.name}: no way leads to {name}")
 
 
 def _wanted(recorder: Recorder, source: Tool) -> str:

@@ -20,7 +20,7 @@ from monitor.web.api import orders as api_orders
 from monitor.web.api import status as api_status
 from monitor.web.context import Console
 from monitor.web.headers import SecurityHeaders
-from monitor.web.pages import alerts, changes, live, login, status
+from monitor.web.pages import alerts, changes, live, login, orders, status
 from monitor.web.templating import STATIC
 
 LARGEST_BODY = 1 << 20
@@ -53,6 +53,6 @@ def console_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
     # The stream and the fragments come before /alerts/{alert_id}, which would take them for an id.
-    for part in (live, login, alerts, changes, status, api_alerts, api_orders, api_status, health):
+    for part in (live, login, alerts, changes, orders, status, api_alerts, api_orders, api_status, health):
         app.include_router(part.router)
     return app

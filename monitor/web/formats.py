@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,13 +83,22 @@ def number(value: float) -> str:
 
 
 def readable(value: Any) -> str:
-    """A JSON value as short text: strings as they are, numbers rounded, the rest as compact JSON."""
+    """A JSON value as short text: strings as they are, numbers rounded, the deeply nested as JSON."""
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int | float):
         return number(value)
     if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(readable(item) for item in value)
+    if isinstance(value, Mapping) and all(not isinstance(item, Mapping | list) for item in value.values()):
+        return ", ".join(f"{name}: {readable(item)}" for name, item in value.items()) or "–"
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def odds(p_value: float) -> str:
+    """A p-value for reading: ``0.00043, 1 in 2 326``."""
+    return f"{number(p_value)}, 1 in {number(round(1 / p_value))}" if 0 < p_value <= 0.5 else number(p_value)

@@ -38,6 +38,7 @@ def _environment() -> Environment:
         number=formats.number,
         readable=formats.readable,
         grid=grid,
+        odds=formats.odds,
     )
     environment.globals["asset"] = asset
     return environment

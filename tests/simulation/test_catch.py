@@ -54,6 +54,7 @@ def test_a_learned_alert_without_a_session_catches_its_story() -> None:
         {"session_id": "s-2"},
         {"level": "low"},
         {"replayed": True},
+        {"created_at": 99 * SECOND},
         {"rule_id": RULES[stories.DENIED][0]},
         {"detector": "drift", "rule_id": "drift"},
     ],

@@ -55,11 +55,7 @@ class Stand:
 @contextmanager
 def console(data: Path, store: EventStore, **settings: Any) -> Iterator[Stand]:
     """The console on a fresh state database and an open event store."""
-    chosen = Settings(
-        data=data,
-        containment={"mode": "enforce", "endpoints": [ENDPOINT], "max_stops_per_hour": 9},
-        **settings,
-    )
+    chosen = Settings(data=data, **{"containment": {"mode": "enforce", "endpoints": [ENDPOINT]}, **settings})
     migrate_state(chosen.state_file)
     state = State(chosen.state_file)
     desk = AlertDesk(state, {rule.id: rule for rule in RULES.rules}, chosen)
@@ -301,6 +297,7 @@ def _learned() -> list[Finding]:
             evidence={
                 "observed": {"bits of the worst step": 14.2, "tools in the session": 9},
                 "expected": {"bits of the worst step": "below 9.4", "tools in the session": "4 to 12"},
+                "next_tool": {"read_page": 0.81, "search_web": 0.17},
                 "p_value": 0.00043,
                 "sequence": ["search_web", "read_page", "read_secret", "post_webhook"],
                 "sessions_learned": 2301,

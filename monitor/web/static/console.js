@@ -11,6 +11,11 @@
   document.addEventListener("htmx:configRequest", (event) => {
     event.detail.headers["X-CSRF-Token"] = csrf;
   });
+  // The kill switch's part renews itself, but not under somebody's hands.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const part = event.detail.elt;
+    if (part.id === "orders" && (part.contains(document.activeElement) || $("details[open]", part))) event.preventDefault();
+  });
   for (const failure of ["htmx:responseError", "htmx:sendError"]) {
     document.addEventListener(failure, (event) => {
       const text = event.detail.xhr && event.detail.xhr.status ? event.detail.xhr.responseText : "";

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.sigma.frame import Matcher
-from detectors.sigma.search import MAX_REMEMBERED, ascii_boundaries, leaf_pattern
+from detectors.sigma.search import MAX_REMEMBERED, ascii_boundaries, leaf_pattern, screens
 from detectors.sigma.tree import Column, Regex, Text, Wild
 
 NAME = Column("tool_name", "string")
@@ -57,12 +57,12 @@ def test_what_is_remembered_is_bounded() -> None:
     for start in range(0, 3 * MAX_REMEMBERED, MAX_REMEMBERED // 2):
         values: list[str | None] = [f"ab{number}" for number in range(start, start + MAX_REMEMBERED // 2)]
         assert judged(matcher, values) == searched_alone(values)
-    (_, memory) = ((search, search._memory) for search in matcher._searches)
-    assert len(memory[1]) <= MAX_REMEMBERED
+    assert all(len(search._memory) <= MAX_REMEMBERED for search in matcher._searches)
 
 
 def test_patterns_too_large_for_one_screen_are_split() -> None:
     big = [Regex(NAME, (rf"x{number}\w{{60}}[^a]{{60}}y",)) for number in range(40)]
+    assert len(screens([leaf_pattern(leaf) for leaf in big])) > 1
     matcher = Matcher(big)
     hit = "x7" + "w" * 60 + "b" * 60 + "y"
     assert [index for index, (found,) in enumerate(judged(matcher, [hit])) if found] == [7]
