@@ -8,6 +8,7 @@ process that is started again finds its callers waiting, not refused.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import socket
 import threading
@@ -111,6 +112,7 @@ def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
     from monitor.processes import console, detection, edge
 
     configure("supervisor")
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # measured: more threads per process gain nothing
     with sole_owner(settings.data):
         prepared = prepare(settings)
         edge_socket = listen(settings.edge.host, settings.edge.port, "edge")
@@ -151,8 +153,6 @@ class Prepared:
 
 def prepare(settings: Settings) -> Prepared:
     """Check the rules, migrate the state database, make the local key and the login link."""
-    import os
-
     from detectors.sigma import load_rules
     from monitor.events import rule_fields
     from monitor.sources.keys import Keys

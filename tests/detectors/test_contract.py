@@ -176,7 +176,7 @@ def test_memory_does_not_grow_with_agents_sessions_and_tools(name: str) -> None:
                 for n in range(first, first + 120)
             ),
             (
-                event("tool.requested", n * HOUR, tool_name=f"tool-{n}-{k}", event_id=f"{n}-{k}", agent_id="z")
+                event("tool.requested", n * HOUR, tool_name=f"tool-{n}-{k}", event_id=f"{n}-{k}", agent_id=f"z{n}")
                 for n in range(first, first + 120)
                 for k in range(20)
             ),

@@ -77,6 +77,13 @@ def test_a_repeated_batch_changes_nothing(daemon: Daemon) -> None:
     assert daemon.metrics()["edge"]["edge_events_total"] == max(before, 6)
 
 
+def test_an_event_id_used_again_for_other_content_is_kept_and_alerted(daemon: Daemon) -> None:
+    daemon.client.send([line(session_id="liar", agent_id="liar", tool_name="read")], live=True)
+    daemon.client.send([line(session_id="liar", agent_id="liar", tool_name="pay")], live=True)
+    alert = until(lambda: list(daemon.client.alerts(agent="liar")), "an alert about the id")[0]
+    assert alert["title"] == "One event id, two different events"
+
+
 def test_bad_input_is_answered_with_index_and_reason_and_its_neighbours_are_kept(daemon: Daemon) -> None:
     lines = [
         line(at=1, session_id="mixed", agent_id="tidy-agent"),

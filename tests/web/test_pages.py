@@ -109,7 +109,7 @@ def test_what_was_observed_stands_beside_what_was_expected(
 def test_events_that_are_not_stored_yet_are_said_to_be_missing(stand: Stand, browser: Browser) -> None:
     (alert,) = stand.file(finding("early"))
     page = browser.get(f"/alerts/{alert.id}").text
-    assert "1 of this alert" in page
+    assert "1 of 1 events is not in the event store yet" in page
     assert "No event of this session is in the event store yet" in page
 
 
