@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -97,7 +98,7 @@ def run(
     """Findings over ``events`` cut before the rows ``cuts``; ``row`` counts from the first event."""
     found: list[Finding] = []
     edges = [0, *sorted(set(cuts)), events.height]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         part = detector.process(Batch(events[first:last], hits[first:last]))
         found += [msgspec.structs.replace(one, row=one.row + first) for one in part]
     return found
@@ -138,4 +139,3 @@ def _unnamed(number: int, rng: Random) -> list[Any]:
 
 def _declared(at: float) -> Iterator[Any]:
     yield event("change.declared", at, agent_id="b", session_id=None, change_kind="model", event_id=f"c{at}")
-

@@ -127,8 +127,10 @@ def test_rows_of_nothing_but_nulls_are_passed_over(name: str) -> None:
     assert detector.state() == make(name).state()
 
 
-KINDS = st.sampled_from(["task.created", "model.invoked", "tool.requested", "tool.executed",
-                         "policy.checked", "task.completed", "change.declared", "telemetry.unmapped"])  # fmt: skip
+KINDS = st.sampled_from(
+    ["task.created", "model.invoked", "tool.requested", "tool.executed", "policy.checked"]
+    + ["task.completed", "change.declared", "telemetry.unmapped"]
+)
 TEXT = st.one_of(st.none(), st.text(max_size=12), st.just("x" * 100_000), st.just("\x1f\x1e\u202e\n"))
 MOMENTS = st.sampled_from([datetime(year, 1, 1, tzinfo=UTC) for year in (1, 1969, 1970, 2026, 9999)])
 HOSTILE = st.fixed_dictionaries(
@@ -172,11 +174,17 @@ def test_memory_does_not_grow_with_agents_sessions_and_tools(name: str) -> None:
     def crowd(first: int) -> pl.DataFrame:
         return in_order(
             *(
-                sessions(f"agent-{n}", 3, start=n * HOUR, refused=0.5, closing=n % 2 == 0)
+                sessions(f"agent-{n:03}", 3, start=n * HOUR, refused=0.5, closing=n % 2 == 0)
                 for n in range(first, first + 120)
             ),
             (
-                event("tool.requested", n * HOUR, tool_name=f"tool-{n}-{k}", event_id=f"{n}-{k}", agent_id=f"z{n}")
+                event(
+                    "tool.requested",
+                    n * HOUR,
+                    tool_name=f"tool-{n:03}-{k:02}",
+                    event_id=f"{n:03}-{k:02}",
+                    agent_id=f"z{n:03}",
+                )
                 for n in range(first, first + 120)
                 for k in range(20)
             ),
@@ -197,5 +205,3 @@ def test_late_context_of_a_judged_event_is_not_learned_again(name: str) -> None:
     run(twice, STREAM[:300])
     run(twice, STREAM[:300].with_columns(revision=pl.lit(1, dtype=pl.Int64)))
     assert twice.state() == once.state()
-
-

@@ -219,7 +219,7 @@ def seed(stand: Stand, store: EventStore | None = None) -> None:
     if store is not None:
         store.insert(placed(table, 1), token="seed-1")
     _background(stand)
-    stand.file(*SigmaDetector(RULES).process(Batch(to_frame(table))))
+    stand.file(*SigmaDetector(RULES).process(Batch(to_frame(table, RULES.attribute_keys))))
     stand.file(*_learned())
     _triage(stand)
     _stop(stand, now() - 171 * SECOND)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from detectors.sessions import MAX_SKEW, MINUTE, QUIET, Live, SessionTable, event_time, session_key
+
+
+def table(max_live: int = 100) -> SessionTable[Live]:
+    return SessionTable(Live, max_live)
+
+
+def hear(of: SessionTable[Live], at: int, key: str = "s1", tenant: str = "default") -> list[str]:
+    ended = [live.first_event for live in of.advance(tenant, at)]
+    of.heard(tenant, "agent", None, key).first_event = key
+    return ended
+
+
+def test_a_session_ends_after_half_an_hour_of_silence() -> None:
+    sessions = table()
+    hear(sessions, 0, "quiet")
+    assert hear(sessions, QUIET, "other") == []
+    assert hear(sessions, QUIET + 1, "other") == ["quiet"]
+
+
+def test_old_history_that_comes_in_between_is_not_silent_because_it_is_old() -> None:
+    sessions = table()
+    hear(sessions, 100 * QUIET, "live")
+    assert hear(sessions, 0, "history") == []
+    assert hear(sessions, MINUTE, "history") == []
+    assert hear(sessions, 101 * QUIET, "live") == []
+    assert hear(sessions, 101 * QUIET + 1, "live") == ["history"]
+
+
+def test_a_tenant_does_not_end_the_sessions_of_another() -> None:
+    sessions = table()
+    hear(sessions, 0, "here")
+    assert hear(sessions, 50 * QUIET, "there", tenant="other") == []
+
+
+def test_ticks_end_what_has_been_silent_for_half_an_hour_of_ticks() -> None:
+    sessions = table()
+    hear(sessions, 0)
+    assert sessions.tick(70 * QUIET) == []
+    hear(sessions, 1)
+    assert sessions.tick(71 * QUIET) == []
+    assert [live.first_event for live in sessions.tick(71 * QUIET + 1)] == ["s1"]
+    assert sessions.count == 0
+
+
+def test_the_largest_tenant_gives_way_first() -> None:
+    sessions = table()
+    hear(sessions, 0, "small", tenant="small")
+    for number in range(3):
+        hear(sessions, number, f"large-{number}", tenant="large")
+    assert sessions.evict().first_event == "large-0"
+
+
+def test_a_timestamp_far_in_the_future_moves_no_clock() -> None:
+    assert event_time(10**18, ingested_at=1_000) == 1_000 + MAX_SKEW
+    assert event_time(500, ingested_at=1_000) == 500
+    assert event_time(10**18, ingested_at=None) == 10**18
+
+
+def test_a_session_without_an_id_is_known_by_its_workflow_or_task() -> None:
+    keys = {session_key("x", None, None), session_key(None, "x", None), session_key(None, None, "x")}
+    assert len(keys) == 3
+    assert session_key(None, None, None) == ""
+    assert len(session_key("x" * 100_000, None, None)) < 200
