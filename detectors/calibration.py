@@ -16,9 +16,9 @@ from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from detectors.sessions import Who
+from detectors.sessions import DAY, Who
 
 SHADOW, YOUNG, FULL = "shadow", "young", "full"
 
@@ -35,6 +35,11 @@ MAX_ALERTED = 1.5
 """Measured: the realised share of alerts is .95 to 1.07 of the one asked for, and of a flood of
 attacks, one session in two, 98% are found. At 1 it is 1.4 to 2.2 of the one asked for; at 2 a
 quarter to a half of the flood is missed."""
+
+HOLD = DAY
+"""An alert has this much event time to be confirmed before its session counts as healthy."""
+
+MAX_HELD = 5_000
 
 AGENT_WINDOW, POOL_WINDOW = 1_000, 4_000
 MAX_AGENTS = 10_000
@@ -138,6 +143,15 @@ class _Agent:
         return self.window.at_least(score) == 0 and (self.stage == FULL or score > self.record)
 
 
+class _Held(NamedTuple):
+    """A session that was alerted on, until ``due`` (event time)."""
+
+    due: int
+    who: Who
+    score: float
+    session_id: str | None
+
+
 class Calibrator:
     """Judges scores of sessions against ``alpha``, per agent, role and tenant."""
 
@@ -154,6 +168,7 @@ class Calibrator:
         self.max_agents = max_agents
         self._agents: OrderedDict[tuple[str, str], _Agent] = OrderedDict()
         self._pools: OrderedDict[tuple[str, str], Window] = OrderedDict()
+        self._held: dict[str, deque[_Held]] = {}
 
     def judge(self, who: Who, score: float) -> Standing:
         """Where ``score`` stands now, and whether it alerts. Nothing is learned from it."""
@@ -177,12 +192,43 @@ class Calibrator:
                 return name, window
         return max(candidates, key=lambda candidate: len(candidate[1]))
 
-    def add(self, who: Who, score: float, alerted: bool = False) -> None:
-        """A session that no rule and no verdict flagged has ended with ``score``.
+    def add(self, who: Who, score: float) -> None:
+        """A session that nothing spoke against has ended with ``score``."""
+        if self._count(who, score):
+            for window in self._windows(who):
+                window.add(score, False)
 
-        Sessions that were alerted on count only up to ``MAX_ALERTED`` times the budget: were
-        none counted, the bound would sink with each; were all, a flood of attacks would lift it.
+    def hold(self, who: Who, score: float, session_id: str | None, moment: int) -> None:
+        """A session that was alerted on has ended: it waits a day for somebody to confirm it.
+
+        Were it counted at once, the same attack would pass as usual the second time.
         """
+        held = self._held.setdefault(who.tenant, deque(maxlen=MAX_HELD))
+        held.append(_Held(moment + HOLD, who, score, session_id))
+
+    def release(self, tenant: str, moment: int) -> None:
+        """Count the held sessions of ``tenant`` that nobody has confirmed until ``moment``.
+
+        They count only up to ``MAX_ALERTED`` times the budget: were none counted, the bound
+        would sink with each; were all, a flood of attacks would lift it.
+        """
+        held = self._held.get(tenant)
+        while held and held[0].due <= moment:
+            _, who, score, _ = held.popleft()
+            if self._count(who, score):
+                for window in self._windows(who):
+                    if window.alerted < MAX_ALERTED * self.alpha * len(window):
+                        window.add(score, True)
+
+    def confirm(self, tenant: str, agent_id: str, session_id: str) -> None:
+        """An alert of this session was right: it never counts."""
+        held = self._held.get(tenant, ())
+        kept = [one for one in held if (one.who.agent_id, one.session_id) != (agent_id, session_id)]
+        if len(kept) < len(held):
+            self._held[tenant] = deque(kept, maxlen=MAX_HELD)
+
+    def _count(self, who: Who, score: float) -> bool:
+        """Count a session of the agent; whether its score is to be compared with from now on."""
         agent = self._agents.get(who[:2])
         if agent is None:
             agent = self._agents[who[:2]] = _Agent(Window(self.agent_window))
@@ -190,13 +236,12 @@ class Calibrator:
                 self._agents.popitem(last=False)
         self._agents.move_to_end(who[:2])
         agent.sessions += 1
-        if agent.sessions <= SHADOW_SESSIONS:
-            if agent.sessions > WARM_SESSIONS:
-                agent.record = max(agent.record, score)
-            return
-        for window in (agent.window, *(self._open(place) for _, place in _pools_of(who))):
-            if not alerted or window.alerted < MAX_ALERTED * self.alpha * len(window):
-                window.add(score, alerted)
+        if agent.sessions <= SHADOW_SESSIONS and agent.sessions > WARM_SESSIONS:
+            agent.record = max(agent.record, score)
+        return agent.sessions > SHADOW_SESSIONS
+
+    def _windows(self, who: Who) -> list[Window]:
+        return [self._agents[who[:2]].window, *(self._open(place) for _, place in _pools_of(who))]
 
     def rebase(self, who: Who) -> None:
         """The agent was changed on purpose: it starts in the shadow again."""
@@ -225,6 +270,7 @@ class Calibrator:
                  *agent.window.state()]
                 for key, agent in self._agents.items()
             ],
+            "held": [[tenant, [list(one) for one in held]] for tenant, held in self._held.items()],
             "pools": [[*place, *window.state()] for place, window in self._pools.items()],
         }  # fmt: skip
 
@@ -241,6 +287,10 @@ class Calibrator:
             )
             for tenant, agent_id, sessions, record, *window in state["agents"]
         )
+        self._held = {
+            tenant: deque((_Held(due, Who(*who), *rest) for due, who, *rest in held), maxlen=MAX_HELD)
+            for tenant, held in state["held"]
+        }
         self._pools = OrderedDict(
             ((tenant, name), Window.restored(self.pool_window, window))
             for tenant, name, *window in state["pools"]

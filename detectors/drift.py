@@ -19,8 +19,7 @@ from detectors.base import MAX_EVENT_IDS, Batch, Finding
 from detectors.calibration import FULL, MAX_AGENTS, SHADOW, SHADOW_SESSIONS, YOUNG, YOUNG_SESSIONS
 from detectors.learner import REBASING, Event, SessionLearner
 from detectors.moving import DELTA, Figure
-from detectors.refusals import DAY
-from detectors.sessions import MAX_LIVE, Live, SessionTable, Who
+from detectors.sessions import DAY, MAX_LIVE, Live, SessionTable, Who
 from detectors.wording import number, plain, short_key, times
 
 FIGURES = {

@@ -28,7 +28,7 @@ TERMS = 5_000
 PRIOR_EVENTS = 100.0
 """An agent's own refusals per event count as much as all agents' after this many events."""
 
-MAX_BUSIER = 4.0
+MAX_BUSIER = 10.0
 """More activity explains more refusals, up to this factor: noise must not hide an attack."""
 
 

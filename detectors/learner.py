@@ -42,7 +42,6 @@ class SessionLearner(Generic[L]):
     columns: tuple[str, ...]
     tags: tuple[str, ...] = ()
     table: SessionTable[L]
-    calibrator: Calibrator
 
     def process(self, batch: Batch) -> list[Finding]:
         """Judge a batch row by row; what a session taught is learned when it ends."""
@@ -91,8 +90,10 @@ class SessionLearner(Generic[L]):
 
     def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
         """Somebody judged an alert; from a session with a confirmed attack nothing is learned."""
+        if not confirmed or session_id is None:
+            return
         live = self.table.find(tenant, agent_id, session_key(session_id, None, None))
-        if confirmed and live is not None and session_id is not None:
+        if live is not None:
             live.tainted = True
 
     def tick(self, now: int) -> list[Finding]:
@@ -101,8 +102,8 @@ class SessionLearner(Generic[L]):
         return [finding for finding in found if finding is not None]
 
     def profiles(self) -> list[tuple[str, str, int, str]]:
-        """Tenant, agent, sessions learned and stage of each known agent, least recent first."""
-        return self.calibrator.profiles()
+        """Tenant, agent, sessions known and stage of each known agent, least recent first."""
+        raise NotImplementedError
 
     def checked(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         """``state`` itself. Raises ValueError where it is of another version."""
@@ -151,3 +152,30 @@ class SessionLearner(Generic[L]):
             replayed=bool(live.replayed),
             row=row,
         )
+
+
+class CalibratedLearner(SessionLearner[L]):
+    """A learner whose sessions have a score each, which is judged against earlier ones."""
+
+    calibrator: Calibrator
+
+    def counted(self, live: L, score: float, alerted: bool) -> bool:
+        """Calibrate with an ended session; whether nothing speaks against learning from it."""
+        self.calibrator.release(live.who.tenant, live.clock)
+        if live.tainted:
+            return False
+        if alerted:
+            self.calibrator.hold(live.who, score, live.session_id, live.clock)
+            return False
+        self.calibrator.add(live.who, score)
+        return True
+
+    def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
+        """Somebody judged an alert; a confirmed session is not compared with either."""
+        super().verdict(tenant, agent_id, session_id, confirmed)
+        if confirmed and session_id is not None:
+            self.calibrator.confirm(tenant, agent_id, session_id)
+
+    def profiles(self) -> list[tuple[str, str, int, str]]:
+        """Tenant, agent, sessions counted and stage of each known agent, least recent first."""
+        return self.calibrator.profiles()

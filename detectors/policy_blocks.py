@@ -17,10 +17,8 @@ import msgspec
 
 from detectors.base import MAX_EVENT_IDS, Finding
 from detectors.calibration import FULL, MAX_AGENTS, Budget, Calibrator, Standing
-from detectors.learner import Event, SessionLearner
+from detectors.learner import CalibratedLearner, Event
 from detectors.refusals import (
-    DAY,
-    HOUR,
     SESSION,
     SLOW,
     WINDOWS,
@@ -30,10 +28,13 @@ from detectors.refusals import (
     Rise,
     Surprise,
 )
-from detectors.sessions import MAX_LIVE, Live, SessionTable
+from detectors.sessions import DAY, HOUR, MAX_LIVE, Live, SessionTable
 from detectors.wording import number, one_in, plain, short_key, times
 
 MAX_CALLS = 64
+
+REPEATED = 3
+"""Fewer refusals than this are no pattern, however rare they are."""
 
 CALM = HOUR
 """After a finding, at least this long without another one of the same agent."""
@@ -54,7 +55,7 @@ class BlockSession(Live, array_like=True, kw_only=True):
     alerted: bool = False
 
 
-class PolicyBlocks(SessionLearner[BlockSession]):
+class PolicyBlocks(CalibratedLearner[BlockSession]):
     """Finds the agent that does not take no for an answer."""
 
     name = "policy_blocks"
@@ -90,7 +91,7 @@ class PolicyBlocks(SessionLearner[BlockSession]):
 
     def _judge(self, live: BlockSession, event: Event, agent: Refusals, surprise: Surprise) -> Finding | None:
         score = -math.log10(surprise.p)
-        if score <= live.worst:
+        if score <= live.worst or surprise.observed < REPEATED:
             return None
         live.worst = score
         standing = self.calibrator.judge(live.who, score)
@@ -105,11 +106,11 @@ class PolicyBlocks(SessionLearner[BlockSession]):
 
     def ended(self, live: BlockSession, row: int) -> None:
         """A session's worst moment joins those that later ones are compared with."""
-        if not live.tainted:
-            self.calibrator.add(live.who, live.worst, live.alerted)
-            agent = self._agents.get(live.who[:2])
-            if agent is not None and not live.alerted:
-                agent.session_over(live.refused)
+        if not self.counted(live, live.worst, live.alerted):
+            return
+        agent = self._agents.get(live.who[:2])
+        if agent is not None:
+            agent.session_over(live.refused)
 
     def _agent(self, live: BlockSession, moment: int) -> tuple[Refusals, Histories]:
         place = live.who[:2]

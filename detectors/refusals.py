@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from detectors.gamma_poisson import Expected, History, expect, per_event, tail
-from detectors.sessions import MINUTE
+from detectors.sessions import DAY, HOUR, MINUTE
 
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
 WINDOWS = {"10 min": 10 * MINUTE, "1 h": HOUR, "6 h": 6 * HOUR, "24 h": DAY}
 SIZES = tuple(WINDOWS.values())
 HOURLY = SIZES.index(HOUR)

@@ -17,6 +17,8 @@ import msgspec
 from detectors.wording import short_key
 
 MINUTE = 60_000_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 QUIET = 30 * MINUTE
 """Silence after which a session counts as ended, in microseconds."""
 

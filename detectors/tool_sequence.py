@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from detectors.base import Finding
-from detectors.calibration import FULL, MAX_AGENTS, Budget, Calibrator, Standing
-from detectors.learner import REBASING, Event, SessionLearner
+from detectors.calibration import FULL, HOLD, MAX_AGENTS, Budget, Calibrator, Standing
+from detectors.learner import REBASING, CalibratedLearner, Event
 from detectors.markov import MAX_CONTEXTS, ORDER, SEPARATOR, Model, context_keys, known, surprise
 from detectors.sessions import MAX_LIVE, Live, SessionTable, Who
 from detectors.wording import number, one_in, plain, short_key, times
@@ -30,8 +30,10 @@ MAX_OPEN_CALLS = 64
 MAX_CONTEXTS_IN_ALL = 500_000
 """Contexts of all agents together; the agent least recently learned gives way."""
 
-HABIT_AFTER = 3
-"""So many sessions are alerted on for the same step; then, unconfirmed, it counts as a new habit."""
+MOST_ALERTS = 3
+"""So many sessions are alerted on for the same step until somebody gives a verdict."""
+
+CONFIRMED, FALSE_ALARM = "confirmed", "false alarm"
 
 
 class ToolSession(Live, array_like=True, kw_only=True):
@@ -45,7 +47,27 @@ class ToolSession(Live, array_like=True, kw_only=True):
     alerted_for: str = ""
 
 
-class ToolSequence(SessionLearner[ToolSession]):
+class Habit(msgspec.Struct, array_like=True, kw_only=True):
+    """A step that an agent was alerted on for, first at ``since``, and what was said about it."""
+
+    since: int
+    alerts: int = 0
+    sessions: list[str | None] = msgspec.field(default_factory=list)
+    ruling: str = ""
+
+    def speaks(self, session_id: str | None) -> bool:
+        """Count one more session with this step; whether it is worth another alert."""
+        self.alerts += 1
+        self.sessions = [*self.sessions, session_id][-MOST_ALERTS:]
+        return self.ruling == CONFIRMED or (not self.ruling and self.alerts <= MOST_ALERTS)
+
+    def settled(self, moment: int) -> bool:
+        """Whether the step may be learned: nobody confirmed it in a day and several alerts."""
+        unconfirmed = not self.ruling and self.alerts > MOST_ALERTS and moment >= self.since + HOLD
+        return unconfirmed or self.ruling == FALSE_ALARM
+
+
+class ToolSequence(CalibratedLearner[ToolSession]):
     """Finds the session whose worst step is rarer than the budget allows."""
 
     name = "tool_sequence"
@@ -70,7 +92,7 @@ class ToolSequence(SessionLearner[ToolSession]):
         self.max_contexts_in_all = max_contexts_in_all
         self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
         self._contexts = 0
-        self._habits: OrderedDict[tuple[str, str, str], list[Any]] = OrderedDict()
+        self._habits: OrderedDict[tuple[str, str, str], Habit] = OrderedDict()
 
     def seen(self, live: ToolSession, event: Event) -> Finding | None:
         """Judge the step that this event is, if it is one."""
@@ -92,14 +114,19 @@ class ToolSequence(SessionLearner[ToolSession]):
         if not standing.alerts:
             return None
         live.alerted_for = keys[1] + SEPARATOR + tool
+        habit = self._habit(live)
+        live.tainted = live.tainted or habit.ruling == CONFIRMED
+        if not habit.speaks(live.session_id):
+            return None
         return self._found(live, event, keys, tool, bits, standing)
 
     def ended(self, live: ToolSession, row: int) -> None:
         """Learn the session's steps, unless a rule, a verdict or this detector spoke against it."""
-        if live.steps and not live.tainted:
-            self.calibrator.add(live.who, live.worst, bool(live.alerted_for))
-            if not live.alerted_for or self._is_habit(live):
-                self._learn(live.who, live.steps)
+        if not live.steps:
+            return
+        healthy = self.counted(live, live.worst, bool(live.alerted_for))
+        if healthy or (not live.tainted and live.alerted_for and self._habit(live).settled(live.clock)):
+            self._learn(live.who, live.steps)
 
     def declared(self, who: Who, event: Event) -> None:
         """After a declared change other steps are to be expected: they are learned first."""
@@ -107,11 +134,13 @@ class ToolSequence(SessionLearner[ToolSession]):
             self.calibrator.rebase(who)
 
     def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
-        """A confirmed step never becomes a habit; one that was a false alarm is learned next time."""
+        """A confirmed step never becomes a habit; one that was a false alarm is one at once."""
         super().verdict(tenant, agent_id, session_id, confirmed)
         for (of, agent, _), habit in self._habits.items():
-            if (of, agent) == (tenant, agent_id) and session_id in habit[1]:
-                habit[0] = -1 if confirmed else HABIT_AFTER
+            if (of, agent) == (tenant, agent_id) and session_id in habit.sessions:
+                habit.ruling = CONFIRMED if confirmed else FALSE_ALARM
+                for other in habit.sessions if confirmed else ():
+                    super().verdict(tenant, agent_id, other, confirmed)
 
     def _surprise(self, who: Who, keys: list[str], tool: str) -> float:
         models = self._models
@@ -133,17 +162,16 @@ class ToolSequence(SessionLearner[ToolSession]):
         while len(self._models) > self.max_agents or self._contexts > self.max_contexts_in_all:
             self._contexts -= len(self._models.popitem(last=False)[1].contexts)
 
-    def _is_habit(self, live: ToolSession) -> bool:
+    def _habit(self, live: ToolSession) -> Habit:
+        """What became of the step that ``live`` was alerted on for."""
         place = (live.who.tenant, live.who.agent_id, live.alerted_for)
-        habit = self._habits.setdefault(place, [0, []])
+        habit = self._habits.get(place)
+        if habit is None:
+            habit = self._habits[place] = Habit(since=live.clock)
+            if len(self._habits) > self.max_agents:
+                self._habits.popitem(last=False)
         self._habits.move_to_end(place)
-        if len(self._habits) > self.max_agents:
-            self._habits.popitem(last=False)
-        if habit[0] < 0:
-            return False
-        habit[0] += 1
-        habit[1] = [*habit[1], live.session_id][-HABIT_AFTER:]
-        return bool(habit[0] > HABIT_AFTER)
+        return habit
 
     def _found(
         self, live: ToolSession, event: Event, keys: list[str], tool: str, bits: float, standing: Standing
@@ -188,7 +216,7 @@ class ToolSequence(SessionLearner[ToolSession]):
             "table": self.table.state(),
             "calibrator": self.calibrator.state(),
             "models": [[*place, model.state()] for place, model in self._models.items()],
-            "habits": [[*place, count, list(who)] for place, (count, who) in self._habits.items()],
+            "habits": [[*place, msgspec.to_builtins(habit)] for place, habit in self._habits.items()],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -202,7 +230,8 @@ class ToolSequence(SessionLearner[ToolSession]):
         )
         self._contexts = sum(len(model.contexts) for model in self._models.values())
         self._habits = OrderedDict(
-            ((tenant, agent, step), [count, list(who)]) for tenant, agent, step, count, who in state["habits"]
+            ((tenant, agent, step), msgspec.convert(habit, Habit))
+            for tenant, agent, step, habit in state["habits"]
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from monitor.child import daemon
 from monitor.client import Client
+from monitor.daemon import listen
 from monitor.settings import SettingsError, load
 from monitor.simulation.demo import run_demo
 from monitor.simulation.plan import make_plan
@@ -59,7 +60,7 @@ def show(seed: int, once: bool, quiet: bool, data: Path | None) -> DemoResult:
     plan = make_plan(seed)
     secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
     with contextlib.closing(Site(plan, secret, run=secrets.token_hex(4))) as site:
-        config = _write_settings(home, site.open(), secret, port=0 if once else load().console.port)
+        config = _write_settings(home, site.open(), secret, port=0 if once else usual_port())
         with daemon(config, home / "data", home / "daemon.log") as runtime:
             state = State(home / "data" / "state.db")
             _, key = Keys(state).create("fleet")
@@ -69,6 +70,16 @@ def show(seed: int, once: bool, quiet: bool, data: Path | None) -> DemoResult:
             state.close()
             client = Client(runtime.console_url, runtime.edge_url, runtime.token)
             return run_demo(runtime.edge_url, client, plan, site, report, folder=home, key=key, once=once)
+
+
+def usual_port() -> int:
+    """The console's usual port, or 0 (any) where something else listens there."""
+    usual = load().console
+    try:
+        listen(usual.host, usual.port, "console").close()
+    except OSError:
+        return 0
+    return usual.port
 
 
 def empty(home: Path) -> None:

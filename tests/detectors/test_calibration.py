@@ -7,7 +7,7 @@ import pytest
 
 from detectors import gamma_poisson, wording
 from detectors.calibration import Budget, Calibrator, Window
-from detectors.sessions import Who
+from detectors.sessions import HOUR, MINUTE, Who
 
 AGENT = Who("default", "a", "procurement")
 
@@ -20,8 +20,19 @@ def calibrator(alpha: float = 0.01, sessions: int = 0, who: Who = AGENT, seed: i
 
 def fill(made: Calibrator, sessions: int, who: Who = AGENT, seed: int = 0) -> None:
     rng = Random(seed)
-    for _ in range(sessions):
-        made.add(who, rng.random())
+    for number in range(sessions):
+        end(made, rng.random(), number * HOUR, who)
+
+
+def end(made: Calibrator, score: float, moment: int, who: Who = AGENT) -> bool:
+    """A session ends with ``score``; whether it alerted."""
+    made.release(who.tenant, moment)
+    alerted = made.judge(who, score).alerts
+    if alerted:
+        made.hold(who, score, f"s{moment}", moment)
+    else:
+        made.add(who, score)
+    return alerted
 
 
 @pytest.mark.parametrize("module", [wording, gamma_poisson])
@@ -50,24 +61,34 @@ def test_the_share_of_healthy_sessions_that_alert_is_the_one_asked_for(
 ) -> None:
     made, rng, alerts, judged = Calibrator(alpha), Random(7), 0, 0
     for number in range(22_000):
-        score = rng.lognormvariate(0, 1)
-        alerted = made.judge(AGENT, score).alerts
+        alerted = end(made, rng.lognormvariate(0, 1), number * HOUR)
         if number >= 2_000:
             judged, alerts = judged + 1, alerts + alerted
-        made.add(AGENT, score, alerted)
     assert low < alerts / judged < high
 
 
 def test_a_flood_of_attacks_does_not_lift_the_bound() -> None:
     made, rng = calibrator(sessions=1_200), Random(3)
     found = 0
-    for _ in range(400):
-        attack = 10 + rng.random()
-        alerted = made.judge(AGENT, attack).alerts
-        found += alerted
-        made.add(AGENT, attack, alerted)
-        made.add(AGENT, rng.random())
+    for number in range(1_200, 2_000, 2):
+        found += end(made, 10 + rng.random(), number * HOUR)
+        end(made, rng.random(), (number + 1) * HOUR)
     assert found > 380
+
+
+def test_the_same_attack_is_found_again_while_its_alert_waits_for_a_verdict() -> None:
+    made = calibrator(sessions=400)
+    for number in range(20):
+        assert end(made, 10.0, 400 * HOUR + number * MINUTE)
+
+
+def test_a_confirmed_session_is_never_compared_with() -> None:
+    made = calibrator(sessions=400)
+    end(made, 10.0, 400 * HOUR)
+    made.confirm("default", "a", f"s{400 * HOUR}")
+    made.release("default", 500 * HOUR)
+    standing = made.judge(AGENT, 10.0)
+    assert standing.p_value == 1 / (standing.size + 1)
 
 
 @pytest.mark.parametrize(("sessions", "stage"), [(0, "shadow"), (49, "shadow"), (50, "young"), (200, "full")])
