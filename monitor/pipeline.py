@@ -112,6 +112,7 @@ class Watch:
         self.snapshots = snapshots
         self.positions = positions
         self.batch_events = batch_events
+        self.clock: int | None = None
         self.judged = 0
         self.judged_at = 0
         self.found = 0
@@ -157,6 +158,7 @@ class Watch:
 
     def tick(self, now: int) -> None:
         """Time has passed, says the spool: silence and absence are found here."""
+        self.clock = now
         self.respond(self.engine.tick(now))
         self.respond(self.proof.tick(now))
 
@@ -167,7 +169,7 @@ class Watch:
         self.found += len(findings)
         with self.state.write() as session:
             for alert in self.alerts.file(session, findings):
-                self.orders.consider(session, alert)
+                self.orders.consider(session, alert, self.clock)
         self.orders.wake()
         self.alerts.wake()
 

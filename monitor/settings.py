@@ -132,6 +132,9 @@ class ContainmentSettings(Section):
     agents: dict[str, Mode] = Field(default_factory=dict, description="mode by agent pattern; mildest wins")
     max_stops_per_hour: int = Field(3, ge=0, description="cap of automatic stops")
     cooldown_seconds: float = Field(300, ge=0, description="time between automatic orders for one target")
+    stale_seconds: float = Field(
+        900, gt=0, description="age of telemetry at which a human decides, after an outage say"
+    )
     protected: list[str] = Field(default_factory=list, description="agent patterns only a human may stop")
     grace_seconds: float = Field(15, ge=0, description="time after confirmation before activity counts")
     expires_seconds: float = Field(60, gt=0, description="age at which an unsent order is no longer sent")

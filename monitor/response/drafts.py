@@ -16,7 +16,7 @@ from monitor.store.state import Alert, Order
 _KEYS = uuid.UUID("6f1c9a3e-4f0a-5d52-9c1b-3f2a7f9e8d10")
 
 
-def request_of(alert: Alert, response: Mapping[str, Any]) -> Request:
+def request_of(alert: Alert, response: Mapping[str, Any], arrived_at: int) -> Request:
     """What the rule's ``response:`` asks for, with the facts that guardrails look at."""
     return Request(
         rule_id=alert.rule_id,
@@ -27,6 +27,7 @@ def request_of(alert: Alert, response: Mapping[str, Any]) -> Request:
         scope=response["scope"],
         identity=alert.identity,
         learned=alert.learned,
+        arrived_at=arrived_at,
     )
 
 

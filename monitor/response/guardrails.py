@@ -17,7 +17,11 @@ MILDNESS = (Mode.OFF, Mode.SHADOW, Mode.WARN, Mode.ENFORCE)
 
 @dataclass(frozen=True)
 class Request:
-    """What a rule asks for. ``session_id`` is None where the scope is an agent."""
+    """What a rule asks for. ``session_id`` is None where the scope is an agent.
+
+    ``arrived_at`` is the spool's time when the telemetry behind it arrived (microseconds):
+    the daemon's own clock, since an agent could set its events' times at will.
+    """
 
     rule_id: str
     tenant: str
@@ -27,6 +31,7 @@ class Request:
     scope: str
     identity: str
     learned: bool
+    arrived_at: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,9 @@ def _hold(
         return "identity: the agent's identity is provisional"
     if request.scope == "session" and request.session_id is None:
         return "target: the rule asks to stop a session, and the alert names none"
+    age = (now - request.arrived_at) / 1_000_000
+    if age > settings.stale_seconds:
+        return f"age: what it did arrived {age / 60:.0f} min ago, judged only now"
     for pattern in settings.protected:
         if fnmatchcase(request.agent_id, pattern):
             return f"protected: only a human may stop agents like {pattern!r}"

@@ -66,8 +66,10 @@ class OrderDesk:
         for waker in self._wakers:
             waker()
 
-    def consider(self, session: Session, alert: Alert) -> Order | None:
+    def consider(self, session: Session, alert: Alert, arrived_at: int | None = None) -> Order | None:
         """The order that the alert's rule asks for, or None where it asks for none.
+
+        ``arrived_at`` is the spool's time (microseconds) of what was judged; now, where absent.
 
         Runs inside the transaction that files the alert. The same alert again gives the
         same order, and a target that an open order already covers gets no second one.
@@ -75,7 +77,7 @@ class OrderDesk:
         response = self.responses.get(alert.rule_id)
         if response is None or alert.replayed:
             return None
-        request = request_of(alert, response)
+        request = request_of(alert, response, arrived_at or now())
         request_id = order_key(alert.id, response, request)
         if known := session.get(Order, request_id) or self._covering(session, request, alert):
             return known

@@ -33,7 +33,8 @@ MOST_BEHIND_SECONDS = 0.5
 class Sender:
     """Posts batches over one connection; waits when asked to; never loses its place."""
 
-    def __init__(self, url: str, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None, done: threading.Event) -> None:
+        self._done = done
         parts = urlsplit(url)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._headers = {"Content-Type": "application/x-ndjson"}
@@ -42,7 +43,7 @@ class Sender:
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, events: list[dict[str, Any]]) -> None:
-        """Send ``events``; with the same ids again after a lost connection, 429 or 503.
+        """Send ``events``; with the same ids again after a lost connection, 429 or 503, until told to end.
 
         Raises RuntimeError when the daemon refuses an event or stays away too long.
         """
@@ -58,7 +59,8 @@ class Sender:
                 return
             if status not in (429, 503) or time.monotonic() > deadline:
                 raise RuntimeError(f"the daemon answered {status}: {answer[:500].decode(errors='replace')}")
-            time.sleep(min(wait, 5.0))
+            if self._done.wait(min(wait, 5.0)):
+                return
 
     def _once(self, body: bytes) -> tuple[int, float, bytes]:
         if self._connection is None:
@@ -73,13 +75,13 @@ class Player:
     """Plays sessions until told to end."""
 
     def __init__(self, script: dict[str, Any]) -> None:
-        self.sender = Sender(script["url"], script["key"])
+        self.done = threading.Event()
+        self.sender = Sender(script["url"], script["key"], self.done)
         self.columns = dict(script["columns"])
         self.columns["agent_instance_id"] = f"{self.columns['agent_id']}-{os.getpid()}"
         self.sessions = script["sessions"]
         self.run = script["run"]
         self.rest = script["rest"]
-        self.done = threading.Event()
         self._due = time.monotonic()
 
     def play(self) -> None:

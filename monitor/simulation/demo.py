@@ -52,8 +52,7 @@ def run_demo(
     _load_history(api, plan, report, folder / "history.ndjson.gz", result)
     report.heading(f"The fleet starts: {len(plan.members)} agents, seed {plan.seed}")
     watcher = Watcher(api, plan, site, report, result)
-    site.start(edge_url, key)
-    with _until_interrupted(report):
+    with _until_interrupted(report), _running(site, edge_url, key):
         began = time.monotonic()
         while not watcher.complete() and time.monotonic() - began < deadline_s:
             watcher.look()
@@ -73,6 +72,16 @@ def _until_interrupted(report: Reporter) -> Iterator[None]:
         pass
     finally:
         report.still()
+
+
+@contextmanager
+def _running(site: Site, edge_url: str, key: str | None) -> Iterator[None]:
+    """The fleet, which must end before the daemon that it sends to."""
+    try:
+        site.start(edge_url, key)
+        yield
+    finally:
+        site.end_fleet()
 
 
 def _wait_until_ready(api: Api) -> None:

@@ -108,13 +108,17 @@ class Site:
         rest = "; the agent goes on without the session" if again else ""
         return StopResult("stopped", ENFORCER, f"killed process {pid}{rest}")
 
-    def close(self) -> None:
-        """End all agents and the endpoint."""
+    def end_fleet(self) -> None:
+        """End all agents; each finishes what it is sending."""
         enders = [threading.Thread(target=agent.end) for agent in self.agents.values()]
         for ender in enders:
             ender.start()
         for ender in enders:
             ender.join()
+
+    def close(self) -> None:
+        """End all agents and the endpoint."""
+        self.end_fleet()
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(5)

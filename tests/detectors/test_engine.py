@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -64,8 +65,6 @@ def test_findings_come_by_row_then_detector(tmp_path: Path) -> None:
 def test_nothing_is_learned_from_a_session_in_which_a_rule_of_medium_or_above_fired(
     tmp_path: Path, level: str, learned: int
 ) -> None:
-    from random import Random
-
     engine = Engine(sigma(tmp_path, level), [ToolSequence()])
     assert engine.process(frame(*session("s", ["read_secret", "book"], 0, Random(1))))
     assert len(engine.profiles()) == learned
@@ -105,8 +104,16 @@ def test_profiles_are_those_of_the_latest_agents() -> None:
     assert engine.profiles()[-1]["agent_id"] == f"agent-{MAX_PROFILES + 49:04}"
 
 
-@pytest.mark.parametrize("record", [{}, {"kind": "rules"}, {"kind": "verdict"}, {"kind": "verdict", "verdict": "duplicate"},
-                                    {"kind": "verdict", "verdict": "true_positive", "session_id": None}])  # fmt: skip
+NOBODYS = (
+    {},
+    {"kind": "rules"},
+    {"kind": "verdict"},
+    {"kind": "verdict", "verdict": "duplicate"},
+    {"kind": "verdict", "verdict": "true_positive", "session_id": None},
+)
+
+
+@pytest.mark.parametrize("record", NOBODYS)
 def test_a_control_that_concerns_nobody_changes_nothing(record: dict[str, Any]) -> None:
     engine = Engine(None, learners())
     engine.process(in_order(sessions("a", 5)))

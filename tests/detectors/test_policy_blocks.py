@@ -113,7 +113,7 @@ def test_a_found_attack_does_not_become_the_reference() -> None:
         detector = knowing()
         judged(detector, sessions("invoice-agent", 24 * 16, start=LATER, refused=0.05), *parts)
         [known] = [one for _, name, one in detector.state()["agents"] if name == "invoice-agent"]
-        windows, count, _, _ = known[6][0]
+        _, count, _, _ = known[6][0]
         return float(count)
 
     attack = burst(60, at=LATER + DAY + 1_800)

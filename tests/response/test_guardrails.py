@@ -19,6 +19,7 @@ REQUEST = Request(
     scope="session",
     identity="declared",
     learned=False,
+    arrived_at=NOW,
 )
 
 
@@ -56,6 +57,7 @@ def test_the_mildest_mode_that_is_said_wins(
         ({"learned": True}, "learned"),
         ({"identity": "provisional"}, "identity"),
         ({"session_id": None}, "target"),
+        ({"arrived_at": NOW - 901 * SECOND}, "age"),
     ],
 )
 def test_facts_of_the_alert_hold_an_order(change: dict[str, object], named: str) -> None:

@@ -115,3 +115,13 @@ def test_the_misbehaviour_is_told_with_the_event_that_was_sent(intake: Intake, s
     assert event["policy_decision"] == "deny"
     assert event["timestamp"] == telling["at"]
     assert event["session_id"] == telling["session_id"]
+
+
+def test_an_agent_that_is_told_to_wait_can_still_be_ended(intake: Intake, start: Any) -> None:
+    intake.replies = [(503, {"Retry-After": "5"})] * 100
+    agent, _ = start(quick_member(sessions=1))
+    until(lambda: intake.offered, "a refused batch")
+    process = agent._process
+    agent.end()
+    assert process.returncode == 0
+    assert len(intake.offered) == 1
