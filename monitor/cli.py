@@ -154,7 +154,7 @@ def scan(
     from monitor import scan as scanning
     from monitor.events import rule_fields
     from monitor.progress import file_progress
-    from monitor.tables import findings_table, show
+    from monitor.tables import findings_page, show
 
     settings = _settings(context)
     loaded = load_rules(list(rules) or settings.detection.rules, rule_fields())
@@ -173,7 +173,7 @@ def scan(
             else:
                 found.append(match)
     if not as_json:
-        show(findings_table(found))
+        show(findings_page(found))
     context.exit(1 if refused else 0)
 
 

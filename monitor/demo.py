@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 from base64 import b64encode
 from pathlib import Path
 
@@ -54,6 +55,9 @@ def show(seed: int, once: bool, quiet: bool, data: Path | None) -> DemoResult:
 
     Raises SettingsError where the folder holds something that no demo made.
     """
+    # a terminal that hangs up must end the daemon and the fleet as Ctrl-C does
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     home = (data or Path("demo-data")).absolute()
     empty(home)
     report = Reporter(quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -18,12 +19,15 @@ LEVEL_STYLES = {
     "low": "cyan",
     "informational": "dim",
 }
+PIPE_WIDTH = 160
+
 TIMES = ("detected_at", "sent_at", "accepted_at", "confirmed_at", "last_action_at", "silent_at")
 
 
 def show(page: RenderableType) -> None:
-    """Print to stdout, as wide as the terminal is."""
-    Console().print(page)
+    """Print to stdout, as wide as the terminal is; into a pipe or a file, wide enough to read."""
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else PIPE_WIDTH, soft_wrap=False).print(page)
 
 
 def plain(value: object, most: int = 300) -> Text:
@@ -154,21 +158,16 @@ def check_page(found: Mapping[str, Any]) -> RenderableType:
     return Group(*lines)
 
 
-def findings_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """What `watchkeeper scan` found."""
-    if not found:
-        return Text("nothing found")
-    table = _table("time (UTC)", "level", "agent", "session", "found by", "reason")
+def findings_page(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What `watchkeeper scan` found: when, how bad, who, and beneath it why."""
+    lines: list[RenderableType] = []
     for match in found:
-        table.add_row(
-            match["timestamp"][:19].replace("T", " "),
-            level(match["level"]),
-            plain(match["agent_id"]),
-            plain(match["session_id"]),
-            match["detector"],
-            plain(match["reason"], 600),
-        )
-    return table
+        who = " ".join(filter(None, (match["agent_id"], match["session_id"])))
+        head = Text.assemble(match["timestamp"][:19].replace("T", " "), "  ", level(match["level"]), "  ")
+        lines.append(head.append_text(plain(match["title"])).append(f"  {match['detector']}  ", style="dim"))
+        lines.append(Text("    ").append_text(plain(f"{who}: {match['reason']}", 600)))
+    lines.append(Text(f"{len(found)} findings" if found else "nothing found"))
+    return Group(*lines)
 
 
 def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
