@@ -21,7 +21,9 @@ MAX_PROFILES = 200
 class Learner(Protocol):
     """What a learning detector offers beyond ``Detector``."""
 
-    def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
+    name: str
+
+    def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
         """An analyst has judged an alert about the session."""
         ...
 
@@ -66,17 +68,20 @@ class Engine:
             self.verdict(record)
 
     def verdict(self, record: Mapping[str, Any]) -> None:
-        """An analyst's verdict (TRIAGE) on an alert of ``tenant``, ``agent_id`` and ``session_id``."""
-        verdict = record.get("verdict")
-        if verdict not in {"true_positive", "false_positive"}:
+        """An analyst's verdict (TRIAGE) on the alert ``rule_id`` of a session of an agent.
+
+        A confirmed attack concerns every learner, whoever found it. A false alarm concerns
+        only the one that raised it: that a rule was wrong says nothing about a learner.
+        """
+        confirmed, session_id = record.get("verdict") == "true_positive", record.get("session_id")
+        if session_id is None or not (confirmed or record.get("verdict") == "false_positive"):
             return
         for learner in self.learners:
-            if isinstance(learner, Learner):
+            if isinstance(learner, Learner) and (
+                confirmed or record.get("rule_id") == f"learned.{learner.name}"
+            ):
                 learner.verdict(
-                    record.get("tenant") or "default",
-                    str(record.get("agent_id")),
-                    record.get("session_id"),
-                    verdict == "true_positive",
+                    record.get("tenant") or "default", str(record.get("agent_id")), session_id, confirmed
                 )
 
     def profiles(self) -> list[dict[str, Any]]:

@@ -90,12 +90,10 @@ class SessionLearner(Generic[L]):
     def declared(self, who: Who, event: Event) -> None:
         """A change of the agent was declared."""
 
-    def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
+    def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
         """Somebody judged an alert; from a session with a confirmed attack nothing is learned."""
-        if not confirmed or session_id is None:
-            return
         live = self.table.find(tenant, agent_id, session_key(session_id, None, None))
-        if live is not None:
+        if confirmed and live is not None:
             live.tainted = True
 
     def tick(self, now: int) -> list[Finding]:
@@ -180,10 +178,10 @@ class CalibratedLearner(SessionLearner[L]):
         self.calibrator.add(live.who, score)
         return True
 
-    def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
+    def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
         """Somebody judged an alert; a confirmed session is not compared with either."""
         super().verdict(tenant, agent_id, session_id, confirmed)
-        if confirmed and session_id is not None:
+        if confirmed:
             self.calibrator.confirm(tenant, agent_id, session_id)
 
     def profiles(self) -> list[tuple[str, str, int, str]]:

@@ -133,14 +133,15 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         if event.values[2] in REBASING:
             self.calibrator.rebase(who)
 
-    def verdict(self, tenant: str, agent_id: str, session_id: str | None, confirmed: bool) -> None:
+    def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
         """A confirmed step never becomes a habit; one that was a false alarm is one at once."""
         super().verdict(tenant, agent_id, session_id, confirmed)
         for (of, agent, _), habit in self._habits.items():
             if (of, agent) == (tenant, agent_id) and session_id in habit.sessions:
                 habit.ruling = CONFIRMED if confirmed else FALSE_ALARM
-                for other in habit.sessions if confirmed else ():
-                    super().verdict(tenant, agent_id, other, confirmed)
+                for other in habit.sessions:
+                    if other is not None and confirmed:
+                        super().verdict(tenant, agent_id, other, confirmed)
 
     def _surprise(self, who: Who, keys: list[str], tool: str) -> float:
         models = self._models

@@ -96,14 +96,19 @@ def test_a_session_with_a_rule_hit_teaches_nothing() -> None:
     assert known_sessions(detector) == 250
 
 
-def odd_every_hour(detector: ToolSequence, ruling: str | None, sessions: int = 60) -> list[list[Finding]]:
+def odd_every_hour(
+    detector: ToolSequence,
+    ruling: str | None,
+    sessions: int = 60,
+    rule_id: str = "learned.tool_sequence",
+) -> list[list[Finding]]:
     """What is found in sessions with the same odd step, the first of which gets a verdict."""
     engine, found = Engine(None, [detector]), []
     for number in range(sessions):
         found.append(judged(detector, ["read_inbox", "print"], f"n{number}", at=LATER + number * HOUR))
         if number == 0 and ruling:
             about = {"tenant": "default", "agent_id": "invoice-agent", "session_id": "n0"}
-            engine.control({"kind": "verdict", "verdict": ruling, **about})
+            engine.control({"kind": "verdict", "verdict": ruling, "rule_id": rule_id, **about})
     return found
 
 
@@ -125,6 +130,18 @@ def test_a_step_that_was_a_false_alarm_is_learned_at_once() -> None:
     detector = knowing()
     assert [bool(found) for found in odd_every_hour(detector, "false_positive", 4)] == [True, *[False] * 3]
     assert "print" in learned_after(detector, "read_inbox")
+
+
+def test_that_a_rule_was_wrong_about_the_session_says_nothing_about_the_step() -> None:
+    detector = knowing()
+    assert all(odd_every_hour(detector, "false_positive", MOST_ALERTS, rule_id="some-rule"))
+    assert "print" not in learned_after(detector, "read_inbox")
+
+
+def test_an_attack_that_a_rule_found_is_not_learned_either() -> None:
+    detector = knowing()
+    odd_every_hour(detector, "true_positive", 40, rule_id="some-rule")
+    assert "print" not in learned_after(detector, "read_inbox")
 
 
 def learned_after(detector: ToolSequence, tool: str) -> dict[str, int]:
