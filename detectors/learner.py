@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, NamedTuple
 
-import polars as pl
-
 from detectors.base import Batch, Finding, stable_id
 from detectors.calibration import Calibrator
 from detectors.sessions import L, SessionTable, Who, event_time, session_key
@@ -51,7 +49,7 @@ class SessionLearner(Generic[L]):
 
     def _process(self, batch: Batch) -> Iterator[Finding | None]:
         table, own = self.table, len(COMMON)
-        for row, values in enumerate(_rows(batch.frame, *COMMON, *self.columns)):
+        for row, values in enumerate(batch.rows(*COMMON, *self.columns)):
             event_id, kind, at, ingested_at, tenant, agent_id, role, session_id = values[:8]
             if event_id is None or kind is None or at is None or agent_id is None or values[12]:
                 continue  # no identity to learn under, or late context of an event already judged
@@ -152,14 +150,6 @@ class SessionLearner(Generic[L]):
             replayed=bool(live.replayed),
             row=row,
         )
-
-
-def _rows(frame: pl.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
-    """As ``Batch.rows``, but column by column: 13 times as fast for one event, 1.6 for 20,000."""
-    picked = [frame.get_column(name) for name in columns]
-    # The schema's timestamps are microseconds, so the integers behind them are what is wanted.
-    plain = [series.to_physical() if series.dtype.is_temporal() else series for series in picked]
-    return zip(*(series.to_list() for series in plain), strict=True)
 
 
 class CalibratedLearner(SessionLearner[L]):

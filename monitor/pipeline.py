@@ -116,6 +116,7 @@ class Watch:
         self.judged = 0
         self.judged_at = 0
         self.found = 0
+        self._saved = 0
         self._kept_from: Position | None = None
 
     def step(self) -> int:
@@ -128,7 +129,7 @@ class Watch:
                 self.tick(int.from_bytes(item.payload, "little", signed=True))
             elif item.kind is Entry.CONTROL:
                 self.engine.control(msgspec.json.decode(item.payload))
-        if self.snapshots.due():
+        if self.judged != self._saved and self.snapshots.due():
             self.save()
         return self.judged - before
 
@@ -148,6 +149,7 @@ class Watch:
         # the snapshot before this one may still be needed, and the spool from there on
         self.positions.save("detection", self._kept_from or position)
         self._kept_from = position
+        self._saved = self.judged
 
     def judge(self, frame: pl.DataFrame) -> None:
         """Rules and detectors over one micro-batch, then whatever follows from it."""

@@ -233,6 +233,10 @@ def _write_all(file: FileIO, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+LIST_EVERY = 100
+"""A reader with nothing to read lists the folder at each hundredth poll only."""
+
+
 class SpoolReader:
     """Reads on from a position, across segments, as far as whole records reach.
 
@@ -242,6 +246,7 @@ class SpoolReader:
     def __init__(self, folder: Path, position: Position | None = None) -> None:
         self.folder = folder
         self.position = position or Position()
+        self._polls = -1
 
     def read(self, limit: int = 8 << 20) -> list[Record]:
         """Records behind the position, about ``limit`` bytes of them; moves the position.
@@ -270,6 +275,8 @@ class SpoolReader:
     def _segment(self, limit: int) -> list[Record]:
         """Records of the position's segment; at its end the position moves to the next."""
         number, offset = self.position
+        if self._nothing_new(number, offset):
+            return []
         # Asked before reading: a segment that is no longer the last one has been sealed.
         later = [n for n in segments(self.folder) if n > number]
         path = segment_path(self.folder, number)
@@ -295,6 +302,20 @@ class SpoolReader:
                 raise SpoolError(f"{path} is damaged at byte {offset}; restore it from a backup")
             self.position = Position(later[0])
         return records
+
+    def _nothing_new(self, number: int, offset: int) -> bool:
+        """Whether the segment ends here, by one look at its size.
+
+        Listing a folder of many segments at each poll would cost far more than reading.
+        Now and then it is done nevertheless: only it finds that a segment was lost.
+        """
+        self._polls = (self._polls + 1) % LIST_EVERY
+        if self._polls == 0:
+            return False
+        try:
+            return segment_path(self.folder, number).stat().st_size == offset
+        except FileNotFoundError:
+            return False
 
 
 def _read_from(file: BinaryIO, offset: int, limit: int) -> bytes:
