@@ -183,8 +183,16 @@ def alerts() -> None:
 
 
 @alerts.command("list")
-@click.option("--status", help="Only this status: new, acknowledged, in_progress, closed.")
-@click.option("--level", help="Only this level.")
+@click.option(
+    "--status",
+    type=click.Choice(["new", "acknowledged", "in_progress", "closed"]),
+    help="Only alerts of this status.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["informational", "low", "medium", "high", "critical"]),
+    help="Only alerts of this level.",
+)
 @click.option("--agent", help="Only this agent.")
 @AS_JSON
 @click.pass_context
@@ -221,12 +229,21 @@ def alerts_show(context: click.Context, alert_id: str, as_json: bool) -> None:
 @main.command()
 @click.option("--session", help="Stop this session.")
 @click.option("--agent", help="Stop this agent; with --session, the agent the session belongs to.")
+@click.option("--tenant", help="The target's tenant, where the target alone does not tell.")
+@click.option("--environment", help="The target's environment, where the target alone does not tell.")
 @click.option("--reason", required=True, help="Why; it is recorded and sent.")
 @click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for proof of silence.")
 @AS_JSON
 @click.pass_context
 def kill(
-    context: click.Context, session: str | None, agent: str | None, reason: str, wait: float, as_json: bool
+    context: click.Context,
+    session: str | None,
+    agent: str | None,
+    tenant: str | None,
+    environment: str | None,
+    reason: str,
+    wait: float,
+    as_json: bool,
 ) -> None:
     """Order a session or an agent stopped, and wait until it is proven silent.
 
@@ -244,6 +261,8 @@ def kill(
             "scope": "session" if session else "agent",
             "session_id": session,
             "agent_id": agent,
+            "tenant": tenant,
+            "environment": environment,
             "reason": reason,
         },
     )
@@ -334,7 +353,15 @@ def keys() -> None:
 
 @keys.command("create")
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, default=("ingest",), show_default=True)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["ingest", "replay", "read", "operate"]),
+    default=("ingest",),
+    show_default=True,
+    help="What it may do; several are allowed.",
+)
 @click.option("--tenant", default="default", show_default=True, help="What the key may speak for.")
 @click.option("--agent", "agents", multiple=True, help="Tie the key to these agents only.")
 @AS_JSON
@@ -348,8 +375,10 @@ def keys_create(
     as_json: bool,
 ) -> None:
     """Create a key and print it once; only its hash is kept."""
-    from monitor.sources.keys import Keys
+    from monitor.sources.keys import LOCAL, Keys
 
+    if name == LOCAL:
+        raise click.UsageError(f"{LOCAL!r} is the name of this machine's own key; choose another")
     key_id, secret = Keys(_state(context)).create(name, tenant, agents, scopes)
     if as_json:
         click.echo(json.dumps({"id": key_id, "key": secret}))

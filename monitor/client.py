@@ -86,10 +86,22 @@ class Client:
             if reply.status_code in (429, 503) and time.monotonic() < deadline:
                 time.sleep(min(float(reply.headers.get("Retry-After", 1)), 10))
                 continue
-            body: dict[str, Any] = reply.json()
-            if reply.is_error and "rejected" not in body:
+            if reply.status_code == 413 and len(lines) > 1:
+                return self._send_halves(lines, live)
+            if reply.status_code not in (200, 413, 422):
                 raise Unreachable(problem(reply))
-            return {"accepted": 0, "duplicates": 0, "rejected": [], **body}
+            return {"accepted": 0, "duplicates": 0, "rejected": [], **reply.json()}
+
+    def _send_halves(self, lines: list[bytes], live: bool) -> dict[str, Any]:
+        """A request that was too large as two, with the indexes of the whole."""
+        middle = len(lines) // 2
+        first, second = self.send(lines[:middle], live), self.send(lines[middle:], live)
+        return {
+            "accepted": first["accepted"] + second["accepted"],
+            "duplicates": first["duplicates"] + second["duplicates"],
+            "rejected": first["rejected"]
+            + [{**fault, "index": fault["index"] + middle} for fault in second["rejected"]],
+        }
 
     def alerts(self, **query: Any) -> Iterator[dict[str, Any]]:
         """Every alert that matches, page by page."""

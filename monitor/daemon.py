@@ -112,6 +112,7 @@ def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
     from monitor.processes import console, detection, edge
 
     configure("supervisor")
+    os.umask(0o077)  # prompts and secrets lie in the data folder; nobody else reads them
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # measured: more threads per process gain nothing
     with sole_owner(settings.data):
         prepared = prepare(settings)

@@ -8,5 +8,17 @@ from monitor.client import Unreachable
 from monitor.runtime import DaemonRunning
 from monitor.settings import SettingsError
 from monitor.sources.spool import SpoolError
+from monitor.store.clickhouse import StoreError
+from monitor.store.migrate import MigrationError
 
-EXPECTED = (RuleError, Unreachable, DaemonRunning, DaemonFailed, SettingsError, SpoolError, OSError)
+EXPECTED = (
+    RuleError,
+    Unreachable,
+    DaemonRunning,
+    DaemonFailed,
+    SettingsError,
+    SpoolError,
+    StoreError,
+    MigrationError,
+    OSError,
+)

@@ -31,6 +31,7 @@ from monitor.sources.spool import (
     Entry,
     Position,
     Record,
+    SpoolError,
     SpoolReader,
     is_sealed,
     read_sealed,
@@ -112,12 +113,12 @@ class Watch:
         self.snapshots = snapshots
         self.positions = positions
         self.batch_events = batch_events
-        self.clock: int | None = None
+        self.arrived_at: int | None = None
         self.judged = 0
         self.judged_at = 0
         self.found = 0
         self._saved = 0
-        self._kept_from: Position | None = None
+        self._kept_from = reader.position
 
     def step(self) -> int:
         """Judge what the spool holds beyond the position; how many events that was."""
@@ -147,12 +148,13 @@ class Watch:
         position = self.reader.position
         self.snapshots.save(self.engine, position)
         # the snapshot before this one may still be needed, and the spool from there on
-        self.positions.save("detection", self._kept_from or position)
+        self.positions.save("detection", self._kept_from)
         self._kept_from = position
         self._saved = self.judged
 
     def judge(self, frame: pl.DataFrame) -> None:
         """Rules and detectors over one micro-batch, then whatever follows from it."""
+        self.arrived_at = frame.select(pl.col("ingested_at").dt.timestamp("us").max()).item()
         self.respond(self.engine.process(frame))
         self.respond(self.proof.observe(frame))
         self.judged += frame.height
@@ -160,7 +162,6 @@ class Watch:
 
     def tick(self, now: int) -> None:
         """Time has passed, says the spool: silence and absence are found here."""
-        self.clock = now
         self.respond(self.engine.tick(now))
         self.respond(self.proof.tick(now))
 
@@ -171,7 +172,7 @@ class Watch:
         self.found += len(findings)
         with self.state.write() as session:
             for alert in self.alerts.file(session, findings):
-                self.orders.consider(session, alert, self.clock)
+                self.orders.consider(session, alert, self.arrived_at)
         self.orders.wake()
         self.alerts.wake()
 
@@ -216,6 +217,9 @@ class Keep:
         if not waiting or not is_sealed(segment_path(self.folder, waiting[0])):
             return 0
         number = waiting[0]
+        if number != self.position.segment and self.position != Position():
+            lost = segment_path(self.folder, self.position.segment)
+            raise SpoolError(f"{lost} is missing and was not stored; restore it from a backup")
         commits = [r.payload for r in read_sealed(self.folder, number) if r.kind is Entry.EVENTS]
         if commits:
             token = f"{spool_id(self.folder)}-{number}"

@@ -52,6 +52,8 @@ def read_runtime(data: Path) -> Runtime | None:
 def sole_owner(data: Path) -> Iterator[None]:
     """Hold the data folder; raises DaemonRunning where somebody else does."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if data.stat().st_mode & 0o077:
+        data.chmod(0o700)
     with (data / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

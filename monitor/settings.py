@@ -8,14 +8,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
+from base64 import b64decode
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PACKAGE = Path(__file__).parent
+
+CLIENT_VARIABLES = frozenset(f"WATCHKEEPER_{name}" for name in ("CONFIG", "URL", "EDGE_URL", "TOKEN"))
+"""What the commands read from the environment beside the settings."""
 
 
 def shipped_rules() -> Path:
@@ -32,6 +36,9 @@ class Section(BaseModel):
     """A table of the settings file; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Level = Literal["informational", "low", "medium", "high", "critical"]
 
 
 class Mode(StrEnum):
@@ -109,7 +116,7 @@ class SlackSettings(Section):
     token: SecretStr | None = Field(None, description="bot token")
     channel: str = Field("#agent-alerts", description="channel to post to")
     base_url: str = Field("https://slack.com/api/", description="address of Slack's API")
-    min_level: str = Field("medium", description="mildest level that is posted")
+    min_level: Level = Field("medium", description="mildest level that is posted")
 
 
 class EndpointSettings(Section):
@@ -119,6 +126,17 @@ class EndpointSettings(Section):
     url: str = Field(description="https address; http only where private addresses are allowed")
     secrets: list[SecretStr] = Field(min_length=1, description="Standard Webhooks secrets, newest first")
     token: SecretStr | None = Field(None, description="bearer token, where the endpoint asks for one")
+
+    @field_validator("secrets")
+    @classmethod
+    def _decodable(cls, value: list[SecretStr]) -> list[SecretStr]:
+        for secret in value:
+            try:
+                b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+            except ValueError:
+                raise ValueError("must be base64, with or without `whsec_` before it") from None
+        return value
+
     allow_private: bool = Field(False, description="allow loopback and private addresses")
     agents: str = Field("*", description="pattern of agents it serves")
     environments: str = Field("*", description="pattern of environments it serves")
@@ -213,7 +231,7 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
         name
         for name in os.environ
         if name.startswith("WATCHKEEPER_")
-        and name not in {"WATCHKEEPER_CONFIG", "WATCHKEEPER_URL", "WATCHKEEPER_TOKEN"}
+        and name not in CLIENT_VARIABLES
         and name.removeprefix("WATCHKEEPER_").split("__")[0].lower() not in Settings.model_fields
     ]
     if unknown:

@@ -15,7 +15,7 @@ from monitor.processes.common import Server, begin, show_life, web_server
 from monitor.response.orders import OrderDesk
 from monitor.scheduler import start_scheduler
 from monitor.settings import Settings
-from monitor.store.clickhouse import EventStore
+from monitor.store.clickhouse import LateStore
 from monitor.store.positions import Positions
 from monitor.store.queries import Readers
 from monitor.store.state import State
@@ -33,9 +33,10 @@ def run(settings: Settings, sock: socket.socket) -> None:
     stop = begin(settings, "console")
     os.nice(NICENESS)
     state = State(settings.state_file)
-    store = EventStore.open(settings)
+    # Pages, API and people's orders must work while ClickHouse is down.
+    store = LateStore(settings)
     readers = Readers(store)
-    keep = Keep(settings.spool_folder, store, Positions(state))
+    storing = Storing(settings, state, store, stop)
     rules = load_rules(settings.detection.rules, rule_fields())
     alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)
     orders = OrderDesk(
@@ -47,12 +48,11 @@ def run(settings: Settings, sock: socket.socket) -> None:
     app = console_app(state, settings, readers, alerts, orders, store_ready=store.ping)
 
     def vitals() -> tuple[dict[str, float], dict[str, Any]]:
-        return keep.metrics(), {}
+        return storing.metrics(), {"fault": storing.fault}
 
     show_life(state, "console", vitals, stop)
     scheduler = start_scheduler(state)
     server = web_server(app, drain_seconds=2)
-    storing = threading.Thread(target=_store, args=(keep, stop), name="storing")
     storing.start()
     threading.Thread(target=_end, args=(server, stop), name="end", daemon=True).start()
     server.run(sockets=[sock])
@@ -68,20 +68,40 @@ def _end(server: Server, stop: threading.Event) -> None:
     server.should_exit = True
 
 
-def _store(keep: Keep, stop: threading.Event) -> None:
-    """Store whatever is sealed; a failure is tried again with the same token."""
-    log = logger()
-    while True:
-        try:
-            stored = keep.step()
-        except Exception:
-            if stop.is_set():
-                log.exception("storing failed at the end; the spool keeps it for the next start")
+class Storing(threading.Thread):
+    """Opens the event store and stores whatever is sealed; what fails is tried again, same token."""
+
+    def __init__(self, settings: Settings, state: State, store: LateStore, stop: threading.Event) -> None:
+        super().__init__(name="storing")
+        self.fault: str | None = None
+        self._settings = settings
+        self._positions = Positions(state)
+        self._late = store
+        self._stop_event = stop
+        self._keep: Keep | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """The counters, from the first opening on."""
+        return self._keep.metrics() if self._keep else {"stored_events": 0}
+
+    def run(self) -> None:
+        """Until told to end, and then until all that is sealed is stored or cannot be."""
+        while True:
+            try:
+                stored = self._step()
+                self.fault = None
+            except Exception as error:
+                self.fault = f"storing fails: {error}"[:500]
+                logger().exception("storing failed; the spool keeps it", retry_seconds=RETRY_SECONDS)
+                if self._stop_event.wait(RETRY_SECONDS):
+                    return
+                continue
+            if not stored and self._stop_event.is_set():
                 return
-            log.exception("storing failed; the spool keeps it", retry_seconds=RETRY_SECONDS)
-            stop.wait(RETRY_SECONDS)
-            continue
-        if not stored and stop.is_set():
-            return
-        if not stored:
-            stop.wait(IDLE_SECONDS)
+            if not stored:
+                self._stop_event.wait(IDLE_SECONDS)
+
+    def _step(self) -> int:
+        if self._keep is None:
+            self._keep = Keep(self._settings.spool_folder, self._late.open(), self._positions)
+        return self._keep.step()

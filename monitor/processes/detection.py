@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from polars.exceptions import PanicException
+from sqlalchemy.exc import SQLAlchemyError
+
 from detectors.engine import Engine
 from detectors.registry import learners
-from detectors.sigma import SigmaDetector, load_rules
+from detectors.sigma import RuleSet, SigmaDetector, load_rules
 from monitor.alerting.alerts import AlertDesk
 from monitor.alerting.outbox import Outbox
+from monitor.alerting.own import own_finding
 from monitor.events import rule_fields
 from monitor.pipeline import Watch
 from monitor.processes.common import begin, show_life
@@ -26,69 +30,121 @@ from monitor.telemetry import logger
 IDLE_SECONDS = 0.005
 """How long to wait for the spool to grow; half of it is the mean added delay."""
 
+SHORTEST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+"""Seconds between two beginnings while judging fails."""
+
 
 def run(settings: Settings, console_url: str) -> None:
-    """Process entry: judge until told to end, then everything that the spool still holds."""
+    """Process entry: judge until told to end, then everything that the spool still holds.
+
+    Orders and messages have workers of their own, which begin first and go on whatever
+    becomes of judging: a person's stop must not wait for a damaged spool.
+    """
     stop = begin(settings, "detection")
     state = State(settings.state_file)
-    watch, alerts, orders = build(settings, state)
-    sender, outbox = OrderWorker(state, orders, settings.containment), Outbox(state, settings, console_url)
-    orders.on_wake(sender.wake)
-    orders.on_wake(outbox.wake)
-    alerts.on_wake(outbox.wake)
-    sender.start()
-    outbox.start()
-
-    def vitals() -> tuple[dict[str, float], dict[str, Any]]:
-        return watch.metrics(), {"profiles": watch.engine.profiles()}
-
-    show_life(state, "detection", vitals, stop)
-    judge(watch, stop)
-    sender.stop()
-    outbox.stop()
-    state.close()
-
-
-def build(settings: Settings, state: State) -> tuple[Watch, AlertDesk, OrderDesk]:
-    """The main path's second third, going on from the last snapshot."""
     rules = load_rules(settings.detection.rules, rule_fields())
-    engine = Engine(SigmaDetector(rules), learners(settings.detection.false_alerts_per_1000_sessions))
-    snapshots = Snapshots(settings.data / "snapshots", settings.detection.snapshot_seconds)
-    position: Position | None = None
-    if (saved := snapshots.load()) is not None:
-        engine.restore(saved[0])
-        position = saved[1]
-    by_id = {rule.id: rule for rule in rules.rules}
-    alerts = AlertDesk(state, by_id, settings)
+    alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)
     orders = OrderDesk(
         state,
         settings.containment,
         {rule.id: rule.response for rule in rules.rules if rule.response},
         page=alerts.file,
     )
-    watch = Watch(
-        SpoolReader(settings.spool_folder, position),
-        engine,
-        rules.attribute_keys,
-        state,
-        alerts,
-        orders,
-        SilenceProof(state, orders, settings.containment),
-        snapshots,
-        Positions(state),
-        settings.detection.batch_events,
-    )
-    return watch, alerts, orders
+    sender, outbox = OrderWorker(state, orders, settings.containment), Outbox(state, settings, console_url)
+    orders.on_wake(sender.wake)
+    orders.on_wake(outbox.wake)
+    alerts.on_wake(outbox.wake)
+    sender.start()
+    outbox.start()
+    judging = Judging(settings, state, rules, alerts, orders)
+    show_life(state, "detection", judging.vitals, stop)
+    judging.run(stop)
+    sender.stop()
+    outbox.stop()
+    state.close()
 
 
-def judge(watch: Watch, stop: threading.Event) -> None:
-    """The loop. After ``stop`` it goes on until the spool is read to its end."""
-    log = logger()
-    log.info("judging", segment=watch.reader.position.segment, offset=watch.reader.position.offset)
-    while True:
-        judged = watch.step()
-        if not judged and stop.is_set():
-            break
-        if not judged:
-            stop.wait(IDLE_SECONDS)
-    watch.save()
+class Judging:
+    """Judges the spool; a fault is an alert, and judging begins anew from the last snapshot."""
+
+    def __init__(
+        self, settings: Settings, state: State, rules: RuleSet, alerts: AlertDesk, orders: OrderDesk
+    ) -> None:
+        self.settings = settings
+        self.state = state
+        self.rules = rules
+        self.alerts = alerts
+        self.orders = orders
+        self.watch: Watch | None = None
+        self.fault: str | None = None
+
+    def vitals(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """Counters, and what is warm or at fault."""
+        if self.watch is None:
+            return {"judged_events": 0}, {"profiles": [], "fault": self.fault}
+        return self.watch.metrics(), {"profiles": self.watch.engine.profiles(), "fault": self.fault}
+
+    def run(self, stop: threading.Event) -> None:
+        """The loop, begun again after a fault, ever more slowly while faults go on."""
+        pause = SHORTEST_PAUSE
+        while True:
+            try:
+                self.watch = self._build()
+                self._judge(self.watch, stop)
+                return
+            except (Exception, PanicException) as error:
+                self.fault = f"judging failed: {type(error).__name__}: {error}"[:500]
+                logger().exception("judging failed; it begins again", pause_seconds=pause)
+                self._report("judging-failed", "Detection has stopped judging", self.fault, "critical")
+            if stop.wait(pause):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _build(self) -> Watch:
+        """The main path's second third, going on from the last snapshot."""
+        engine = Engine(
+            SigmaDetector(self.rules), learners(self.settings.detection.false_alerts_per_1000_sessions)
+        )
+        snapshots = Snapshots(self.settings.data / "snapshots", self.settings.detection.snapshot_seconds)
+        position: Position | None = None
+        if (saved := snapshots.load()) is not None:
+            engine.restore(saved[0])
+            position = saved[1]
+        if snapshots.damaged or engine.started_fresh:
+            names = [file.name for file in snapshots.damaged] + list(engine.started_fresh)
+            reason = f"could not go on from where they were, and learn anew: {', '.join(names)}"
+            self._report("state-lost", "Detectors have lost what they knew", reason, "high")
+        return Watch(
+            SpoolReader(self.settings.spool_folder, position),
+            engine,
+            self.rules.attribute_keys,
+            self.state,
+            self.alerts,
+            self.orders,
+            SilenceProof(self.state, self.orders, self.settings.containment),
+            snapshots,
+            Positions(self.state),
+            self.settings.detection.batch_events,
+        )
+
+    def _judge(self, watch: Watch, stop: threading.Event) -> None:
+        place = watch.reader.position
+        logger().info("judging", segment=place.segment, offset=place.offset)
+        while True:
+            judged = watch.step()
+            if judged:
+                self.fault = None
+            elif stop.is_set():
+                break
+            else:
+                stop.wait(IDLE_SECONDS)
+        watch.save()
+
+    def _report(self, kind: str, title: str, reason: str, level: str) -> None:
+        try:
+            with self.state.write() as session:
+                self.alerts.file(session, [own_finding(kind, title, reason, level)])
+        except SQLAlchemyError:
+            logger().exception("the alert about a fault could not be filed", kind=kind)
+        self.alerts.wake()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -21,6 +23,7 @@ from monitor.sources.seen import Seen
 from monitor.sources.spool import SpoolWriter
 from monitor.store.positions import Positions
 from monitor.store.state import Control, State, now
+from monitor.telemetry import logger
 
 CONTROL_SECONDS = 0.5
 TRIM_SECONDS = 30.0
@@ -50,8 +53,12 @@ async def _serve(settings: Settings, sock: socket.socket, rules_hash: str, stop:
 
     show_life(state, "edge", vitals, stop)
     chores = [
-        asyncio.create_task(_spool_controls(state, committer)),
-        asyncio.create_task(_trim(settings, state, committer)),
+        asyncio.create_task(
+            _again(partial(_spool_controls, state, committer), "decisions into the spool", CONTROL_SECONDS)
+        ),
+        asyncio.create_task(
+            _again(partial(_trim, settings, Positions(state), committer), "trimming the spool", TRIM_SECONDS)
+        ),
         asyncio.create_task(_end(server, stop)),
     ]
     await server.serve(sockets=[sock])
@@ -66,6 +73,16 @@ async def _end(server: Server, stop: threading.Event) -> None:
     server.should_exit = True
 
 
+async def _again(chore: Callable[[], Awaitable[None]], what: str, every_seconds: float) -> None:
+    """Do a chore again and again; a fault is logged, and the next turn comes all the same."""
+    while True:
+        try:
+            await chore()
+        except Exception:
+            logger().exception("a chore of the edge failed and will be tried again", chore=what)
+        await asyncio.sleep(every_seconds)
+
+
 async def _spool_controls(state: State, committer: Committer) -> None:
     """Append decisions of people (verdicts) to the spool, in the order they were made."""
 
@@ -74,25 +91,17 @@ async def _spool_controls(state: State, committer: Committer) -> None:
             query = select(Control).where(Control.spooled_at.is_(None)).order_by(Control.id).limit(100)
             return list(session.scalars(query))
 
-    def done(ids: list[int]) -> None:
+    def done(control_id: int) -> None:
         with state.write() as session:
-            for control in session.scalars(select(Control).where(Control.id.in_(ids))):
-                control.spooled_at = now()
+            session.get_one(Control, control_id).spooled_at = now()
 
-    while True:
-        found = await asyncio.to_thread(waiting)
-        for control in found:
-            await committer.control(control.kind, {**control.payload, "id": control.id})
-        if found:
-            await asyncio.to_thread(done, [control.id for control in found])
-        await asyncio.sleep(CONTROL_SECONDS)
+    for control in await asyncio.to_thread(waiting):
+        await committer.control(control.kind, {**control.payload, "id": control.id})
+        await asyncio.to_thread(done, control.id)
 
 
-async def _trim(settings: Settings, state: State, committer: Committer) -> None:
+async def _trim(settings: Settings, positions: Positions, committer: Committer) -> None:
     """Remove sealed segments that are judged and stored, once the spool is a quarter full."""
-    positions = Positions(state)
-    while True:
-        oldest = await asyncio.to_thread(positions.oldest, "detection", "store")
-        if oldest is not None:
-            await asyncio.to_thread(committer.trim, oldest, settings.spool.max_bytes // 4)
-        await asyncio.sleep(TRIM_SECONDS)
+    oldest = await asyncio.to_thread(positions.oldest, "detection", "store")
+    if oldest is not None:
+        await asyncio.to_thread(committer.trim, oldest, settings.spool.max_bytes // 4)

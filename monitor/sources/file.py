@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -26,7 +27,9 @@ def chunks(path: Path, lines: int) -> Iterator[tuple[list[bytes], int]]:
                 if len(held) >= lines:
                     yield held, raw.tell()
                     held = []
-        except EOFError:
-            raise OSError(f"{path}: the gzip stream ends too early; what came before was read") from None
+        except (EOFError, zlib.error) as error:
+            raise OSError(
+                f"{path}: the gzip stream is damaged ({error}); what came before was read"
+            ) from None
         if held:
             yield held, raw.tell()

@@ -33,7 +33,7 @@ Connect = Callable[..., Client]
 LABELS = frozenset(c.name for c in COLUMNS if c.kind in (Kind.LABEL, Kind.ENUM))
 
 
-class StoreError(Exception):
+class StoreError(ClickHouseError):
     """The event store cannot be opened or written; the message names the remedy."""
 
 
@@ -95,6 +95,41 @@ class EventStore:
     def close(self) -> None:
         """Close the writer. Readers close their own clients."""
         self.writer.close()
+
+
+class LateStore:
+    """The event store of a process that goes on without it until it can be opened.
+
+    Until ``open`` has succeeded, everything else raises StoreError.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store: EventStore | None = None
+
+    def open(self) -> EventStore:
+        """Open it, once. Raises as ``EventStore.open`` does; call again later."""
+        if self._store is None:
+            self._store = EventStore.open(self._settings)
+        return self._store
+
+    def _opened(self) -> EventStore:
+        if self._store is None:
+            raise StoreError("the event store is not open; the console's log says why")
+        return self._store
+
+    def connect(self, **options: Any) -> Client:
+        """One more client, for a reader."""
+        return self._opened().connect(**options)
+
+    def ping(self) -> None:
+        """Ask it for a sign of life. Raises StoreError."""
+        self._opened().ping()
+
+    def close(self) -> None:
+        """Close it, if it was open."""
+        if self._store is not None:
+            self._store.close()
 
 
 def placed(table: pa.Table, segment: int) -> pa.Table:

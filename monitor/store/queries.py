@@ -11,7 +11,7 @@ from typing import Any
 
 from clickhouse_connect.driver import Client
 
-from monitor.store.clickhouse import EventStore
+from monitor.store.clickhouse import EventStore, LateStore
 
 LIMITS = {"max_execution_time": 30, "max_memory_usage": 2 << 30, "readonly": 2}
 """Seconds and bytes of one query; 2 is read-only with settings still allowed."""
@@ -29,15 +29,19 @@ class Readers:
     the store.
     """
 
-    def __init__(self, store: EventStore, size: int = 2) -> None:
+    def __init__(self, store: EventStore | LateStore, size: int = 2) -> None:
         self._store = store
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="reader", initializer=self._connect)
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="reader")
         self._own = threading.local()
         self._clients: list[Client] = []
 
-    def _connect(self) -> None:
-        self._own.client = self._store.connect(settings=LIMITS)
-        self._clients.append(self._own.client)
+    def _client(self) -> Client:
+        """The calling thread's own client. Raises StoreError while the store is not open."""
+        client: Client | None = getattr(self._own, "client", None)
+        if client is None:
+            client = self._own.client = self._store.connect(settings=LIMITS)
+            self._clients.append(client)
+        return client
 
     async def select(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Run one of our own queries. Raises ClickHouseError where it fails or takes too long."""
@@ -45,7 +49,7 @@ class Readers:
         return await loop.run_in_executor(self._threads, self._select, sql, parameters)
 
     def _select(self, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
-        result = self._own.client.query(sql, parameters=dict(parameters or {}))
+        result = self._client().query(sql, parameters=dict(parameters or {}))
         return [
             {name: _plain(value) for name, value in zip(result.column_names, row, strict=True)}
             for row in result.result_rows

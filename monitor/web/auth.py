@@ -17,6 +17,7 @@ from typing import Annotated
 from fastapi import Depends, Form, Header, Request
 from starlette.responses import Response
 
+from monitor.sources.keys import LOCAL
 from monitor.store.state import LoginLink, State, WebSession, now
 from monitor.web.context import Console, console_of
 from monitor.web.problems import Problem, SignInNeeded
@@ -131,7 +132,11 @@ def by_key(request: Request, console: Console) -> Caller | None:
     sender = console.keys.authenticate(header) if header else None
     if sender is None:
         return None
-    return Caller(f"key:{sender.key_id}", frozenset(sender.scopes), tenant=sender.tenant)
+    return Caller(
+        f"key:{sender.key_id}",
+        frozenset(sender.scopes),
+        tenant=None if sender.name == LOCAL else sender.tenant,
+    )
 
 
 def require_same_site(request: Request) -> None:

@@ -20,6 +20,7 @@ from monitor.web.context import Console, InConsole
 from monitor.web.formats import SECOND
 from monitor.web.problems import problem
 from monitor.web.pulse import FRESH_SECONDS, Pulse, pulse
+from monitor.web.safe import safe_plain
 
 router = APIRouter(tags=["health"])
 
@@ -57,6 +58,8 @@ def _state_reasons(console: Console) -> Iterator[str]:
                 f"the {name} process has shown no sign of life for {part.age // SECOND} s "
                 f"(limit {FRESH_SECONDS:.0f} s); see its log"
             )
+        elif part.fault:
+            yield f"the {name} process: {safe_plain(part.fault)}"
 
 
 def _store_reasons(console: Console) -> Iterator[str]:

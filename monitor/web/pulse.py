@@ -31,6 +31,11 @@ class Part:
         return self.age is not None and self.age < FRESH_SECONDS * SECOND
 
     @property
+    def fault(self) -> str | None:
+        """What keeps it from its work, in its own words."""
+        return self.detail.get("fault")
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Its counters by name."""
         return dict(self.process.metrics) if self.process else {}

@@ -227,7 +227,7 @@ class ProcessStatus(BaseModel):
 
 
 class DaemonStatus(BaseModel):
-    """Processes and queues. ``ready`` says that edge, detection and console show signs of life."""
+    """Processes and queues. ``ready`` says that edge, detection and console live and do their work."""
 
     ready: bool
     processes: list[ProcessStatus]
@@ -240,7 +240,7 @@ class DaemonStatus(BaseModel):
     def of(cls, pulse: Pulse, events_stored: int | None) -> Self:
         """From what the databases say."""
         return cls(
-            ready=all(part.fresh for part in pulse.parts),
+            ready=all(part.fresh and not part.fault for part in pulse.parts),
             processes=[_process(part) for part in pulse.parts if part.process],
             alerts=_summed({(status, level): n for (level, status), n in pulse.alerts.items()}),
             orders=pulse.orders,
