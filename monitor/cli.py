@@ -254,18 +254,16 @@ def kill(
     from monitor.tables import order_line
 
     client = _client(context)
-    order = client.post(
-        "/api/v1/orders",
-        {
-            "action": "stop",
-            "scope": "session" if session else "agent",
-            "session_id": session,
-            "agent_id": agent,
-            "tenant": tenant,
-            "environment": environment,
-            "reason": reason,
-        },
-    )
+    wanted = {
+        "action": "stop",
+        "scope": "session" if session else "agent",
+        "session_id": session,
+        "agent_id": agent,
+        "tenant": tenant,
+        "environment": environment,
+        "reason": reason,
+    }
+    order = client.post("/api/v1/orders", {name: value for name, value in wanted.items() if value})
     for seen in client.follow_order(order["request_id"], wait):
         order = seen
         if not as_json:

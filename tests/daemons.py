@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+
 from monitor.client import Client
 from monitor.runtime import Runtime, read_runtime
 
@@ -42,8 +44,8 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.parent / f"{data.name}.log"
 
-    def start(self) -> Daemon:
-        """Start it and wait until all three processes are ready."""
+    def start(self, ready: bool = True) -> Daemon:
+        """Start it and wait until all three processes are ready, or at least answer."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "monitor.cli", "--config", str(self.config), "serve"],
@@ -63,15 +65,21 @@ class Daemon:
         assert runtime
         self.runtime = runtime
         self.client = Client.find(self.data)
-        until(
-            lambda: process.poll() is not None or self.ready(), f"ready; see {self.log.read_text()[-2000:]}"
-        )
+        look = self.ready if ready else self.answers
+        until(lambda: process.poll() is not None or look(), f"it ready; see {self.log.read_text()[-2000:]}")
         return self
 
     def ready(self) -> bool:
         """Whether /readyz says so."""
         with contextlib.suppress(Exception):
             return bool(self.client.get("/readyz"))
+        return False
+
+    def answers(self) -> bool:
+        """Whether its HTTP sides speak at all."""
+        with contextlib.suppress(httpx.HTTPError):
+            urls = (self.runtime.console_url, self.runtime.edge_url)
+            return all(httpx.get(f"{url}/healthz", trust_env=False).is_success for url in urls)
         return False
 
     def run(self, *arguments: str, code: int = 0) -> str:
@@ -112,11 +120,11 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(data: Path, settings: str = "") -> Iterator[Daemon]:
+def running(data: Path, settings: str = "", ready: bool = True) -> Iterator[Daemon]:
     """A daemon that runs within the block."""
     daemon = Daemon(data, settings)
     try:
-        yield daemon.start()
+        yield daemon.start(ready)
     finally:
         daemon.stop()
         if daemon.process and daemon.process.poll() is None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from monitor.events import COLUMNS, RESERVED, Record
+from monitor.events import COLUMNS, REPLAYED, RESERVED, Record
 from monitor.sources.segment import MAGIC, Entry, scan, segment_path, segments
 
 CONFLICT = RESERVED + "conflict"
@@ -45,6 +46,8 @@ class Sorted(NamedTuple):
 class Seen:
     """A bounded window of (tenant, event_id) and the content it came with.
 
+    Replayed events have a window of their own: what was replayed may still happen.
+
     It holds the last ``capacity`` ids at least and twice as many at most: two generations,
     the elder dropped whole when the younger is full. An id counts as seen only once
     ``settle`` says that its event is durable; ``forget`` takes back what was not.
@@ -76,13 +79,15 @@ class Seen:
             if known is not None:
                 duplicates += 1
                 continue
-            self._pending[_key(record.tenant, record.event_id)] = content
+            self._pending[_key(record.tenant, record.event_id, REPLAYED in (record.attributes or {}))] = (
+                content
+            )
             fresh.append(record)
             prints.append(content)
         return Sorted(fresh, prints, duplicates, conflicts)
 
     def _lookup(self, record: Any) -> bytes | None:
-        key = _key(record.tenant, record.event_id)
+        key = _key(record.tenant, record.event_id, REPLAYED in (record.attributes or {}))
         return self._pending.get(key) or self._young.get(key) or self._old.get(key)
 
     def settle(self) -> None:
@@ -116,9 +121,9 @@ class Seen:
         return seen
 
 
-def _key(tenant: str, event_id: str) -> int:
+def _key(tenant: str, event_id: str, replayed: bool) -> int:
     # A keyed 64-bit hash (Python salts it per process): compact, and not to be aimed at.
-    return hash((tenant, event_id))
+    return hash((tenant, event_id, replayed))
 
 
 def _ids(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -130,6 +135,9 @@ def _ids(data: bytes) -> Iterator[tuple[int, bytes]]:
         if packed is None:
             rows = table.to_pylist(maps_as_pydicts="strict")
             packed = b"".join(fingerprint(msgspec.convert(row, Record)) for row in rows)
-        names = zip(table["tenant"].to_pylist(), table["event_id"].to_pylist(), strict=True)
-        for row, (tenant, event_id) in enumerate(names):
-            yield _key(tenant, event_id), packed[row * 8 : row * 8 + 8]
+        marks = pc.is_valid(pc.map_lookup(table["attributes"], pa.scalar(REPLAYED), "last"))
+        names = zip(
+            table["tenant"].to_pylist(), table["event_id"].to_pylist(), marks.to_pylist(), strict=True
+        )
+        for row, name in enumerate(names):
+            yield _key(*name), packed[row * 8 : row * 8 + 8]

@@ -203,3 +203,31 @@ def test_recorded_real_agents_replay_whole_and_clickhouse_holds_exactly_their_ev
         }
         daemon.stop()
     assert stored_ids(tmp_path / "data") == expected
+
+
+def test_what_was_replayed_may_still_happen(daemon: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "past.ndjson"
+    lines = [raw.replace(b"invoice-agent", b"twice-agent") for raw in denials("twice")]
+    file.write_bytes(b"\n".join(lines))
+    daemon.json("replay", str(file))
+    assert daemon.json("replay", str(file))["duplicates"] == 6
+    assert daemon.json("replay", "--live", str(file))["duplicates"] == 0
+    found = until(
+        lambda: (a := list(daemon.client.alerts(agent="twice-agent")), len(a) == 2)[1] and a,
+        "one alert for the past and one for now",
+    )
+    assert sorted(alert["replayed"] for alert in found) == [False, True]
+
+
+def test_a_person_can_stop_an_agent_while_clickhouse_is_down(tmp_path: Path) -> None:
+    nowhere = '[store]\ndsn = "clickhouse://user:hidden@127.0.0.1:9/watchkeeper"\n'
+    with running(tmp_path / "data", nowhere, ready=False) as daemon:
+        order = daemon.json(
+            "kill", "--agent", "invoice-agent", "--reason", "exercise", "--wait", "20", code=1
+        )
+        assert order["state"] == "failed"
+        assert "endpoint" in order["detail"]
+        daemon.client.send(denials("dark"), live=True)
+        until(lambda: list(daemon.client.alerts(agent="invoice-agent")), "an alert, without ClickHouse")
+        assert httpx.get(f"{daemon.runtime.console_url}/readyz").status_code == 503
+        assert "hidden" not in daemon.log.read_text()
