@@ -110,9 +110,9 @@ class Drift(SessionLearner[DriftSession]):
     """Finds agents whose sessions have changed although no change was declared."""
 
     name = "drift"
-    title = "Behaviour has drifted without a declared change"
+    title = "Behaviour drifted, no change declared"
     version = "1"
-    state_version = 1
+    state_version = 2
     columns = (
         *("outcome", "error_type", "change_kind", "change_ref"),
         *PER_CALL,

@@ -57,22 +57,23 @@ class SessionLearner(Generic[L]):
                 continue
             tenant = tenant or "default"
             event = Event(row, event_id, kind, at, event_time(at, ingested_at), values[own:])
-            for over in table.advance(tenant, event.moment):
+            replayed = bool(values[13])
+            for over in table.advance(tenant, event.moment, replayed):
                 yield self.ended(over, row)
             if kind == "change.declared":
                 self.declared(Who(tenant, agent_id, role), event)
                 continue
             key = session_key(session_id, values[8], values[9])
-            live = table.heard(tenant, agent_id, role, key)
+            live = table.heard(tenant, agent_id, role, key, replayed)
             if not live.first_event:
                 live.first_event, live.session_id = event_id, session_id
-            live.environment, live.identity, live.replayed = values[10], values[11] or "declared", values[13]
+            live.environment, live.identity = values[10], values[11] or "declared"
             live.last_at = at
             if batch.hit(row):
                 live.tainted = True
             yield self.seen(live, event)
             if kind == "task.completed":
-                table.end(tenant, agent_id, key)
+                table.end(tenant, agent_id, key, replayed)
                 yield self.ended(live, row)
             if table.count > table.max_live:
                 yield self.ended(table.evict(), row)
@@ -90,9 +91,8 @@ class SessionLearner(Generic[L]):
 
     def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
         """Somebody judged an alert; from a session with a confirmed attack nothing is learned."""
-        live = self.table.find(tenant, agent_id, session_key(session_id, None, None))
-        if confirmed and live is not None:
-            live.tainted = True
+        for live in self.table.find(tenant, agent_id, session_key(session_id, None, None)):
+            live.tainted = live.tainted or confirmed
 
     def tick(self, now: int) -> list[Finding]:
         """End the sessions that have been silent for too long."""
@@ -127,8 +127,10 @@ class SessionLearner(Generic[L]):
     ) -> Finding:
         """A finding about ``live``'s agent; ``parts`` are what makes its id its own."""
         tenant, agent_id, _ = live.who
+        # Live ids stay what they were before replays had ids of their own.
+        lane = ["replayed"] if live.replayed else []
         return Finding(
-            finding_id=stable_id("f", self.name, tenant, agent_id, *parts),
+            finding_id=stable_id("f", self.name, tenant, agent_id, *parts, *lane),
             detector=self.name,
             rule_id=f"learned.{self.name}",
             rule_version=self.version,
@@ -147,7 +149,7 @@ class SessionLearner(Generic[L]):
             group={"agent_id": agent_id, "session_id": session_id},
             evidence=evidence,
             tags=self.tags,
-            replayed=bool(live.replayed),
+            replayed=live.replayed,
             row=row,
         )
 

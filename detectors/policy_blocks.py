@@ -59,9 +59,9 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
     """Finds the agent that does not take no for an answer."""
 
     name = "policy_blocks"
-    title = "More policy blocks than this agent's past explains"
+    title = "More policy blocks than usual"
     version = "1"
-    state_version = 1
+    state_version = 2
     columns = ("policy_decision", "outcome", "tool_call_id")
     tags = ("owasp-asi.2026.asi02", "owasp-asi.2026.asi10")
 
@@ -73,18 +73,19 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
         self.max_agents = max_agents
         self._agents: OrderedDict[tuple[str, str], Refusals] = OrderedDict()
         self._pools: dict[str, Histories] = {}
-        self._calm: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+        self._calm: OrderedDict[tuple[str, str, str, bool], int] = OrderedDict()
 
     def seen(self, live: BlockSession, event: Event) -> Finding | None:
         """Note activity; judge the agent's counts where the event is a refusal."""
         agent, pool = self._agent(live, event.moment)
-        agent.active(event.moment, pool)
+        agent.active(event.moment, pool, live.replayed)
         if not _is_refusal(live, event):
             return None
-        if not agent.refused(Refusal(event.moment, event.event_id, live.session_id), pool):
+        if not agent.refused(Refusal(event.moment, event.event_id, live.session_id), pool, live.replayed):
             return None
         live.refused += 1
-        found = self._judge(live, event, agent, agent.surprise(pool, live.session_id, live.refused))
+        surprise = agent.surprise(pool, live.session_id, live.refused, live.replayed)
+        found = self._judge(live, event, agent, surprise)
         if live.alerted or live.tainted:
             agent.taint(event.moment)
         return found
@@ -99,7 +100,7 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
             return None
         live.alerted = True
         if surprise.window == SLOW:
-            agent.rise = Rise()
+            agent.rise[live.replayed] = Rise()
         if self._is_calm(live, surprise.window, event.moment):
             return None
         return self._found(live, event, surprise, standing)
@@ -128,7 +129,7 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
 
     def _is_calm(self, live: BlockSession, window: str, moment: int) -> bool:
         """Whether the agent was alerted on lately: each window speaks once in its own length."""
-        own, every = (*live.who[:2], window), (*live.who[:2], "")
+        own, every = (*live.who[:2], window, live.replayed), (*live.who[:2], "", live.replayed)
         calm = moment < max(self._calm.get(own, moment), self._calm.get(every, moment))
         self._calm[own] = moment + SPOKEN_FOR[window]
         if not calm:
@@ -190,7 +191,8 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
         )
         self._pools = {name: Histories(*pool) for name, pool in state["pools"]}
         self._calm = OrderedDict(
-            ((tenant, agent, window), until) for tenant, agent, window, until in state["calm"]
+            ((tenant, agent, window, replayed), until)
+            for tenant, agent, window, replayed, until in state["calm"]
         )
 
 

@@ -94,41 +94,46 @@ class Refusals:
 
     ``waiting`` holds, for each of ``SIZES``, the refusals of the windows in which the agent was
     active and that are not yet reference; ``activity`` its events in those of ten minutes;
-    ``over`` the end and the refusals of sessions that are not yet reference.
+    ``over`` the end and the refusals of sessions that are not yet reference. What became
+    reference is one past; ``latest``, ``rise`` and the counts of ``activity``, with which a
+    refusal is judged, are kept apart: live first, replayed second.
     """
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.clock = first - SIZES[0]
-        self.latest: list[Refusal] = []
+        self.latest: tuple[list[Refusal], list[Refusal]] = ([], [])
         self.waiting: tuple[OrderedDict[int, int], ...] = tuple(OrderedDict() for _ in SIZES)
-        self.activity: OrderedDict[int, int] = OrderedDict()
+        self.activity: OrderedDict[int, list[int]] = OrderedDict()
         self.over: deque[tuple[int, int]] = deque()
         self.histories = Histories()
-        self.rise = Rise()
+        self.rise = [Rise(), Rise()]
 
-    def active(self, moment: int, pool: Histories) -> None:
+    def active(self, moment: int, pool: Histories, replayed: bool) -> None:
         """The agent did something; old windows become reference, here and in ``pool``."""
         now = max(moment, self.clock)
         before, bucket = self.clock // SIZES[0], now // SIZES[0]
         if bucket > before:
-            if now // HOUR > self.clock // HOUR and self.rise.height:
-                self.rise = self.rise.hour(self._usual(HOURLY, pool))
+            if now // HOUR > self.clock // HOUR:
+                self.rise = [
+                    rise.hour(self._usual(HOURLY, pool, lane == 1)) if rise.height else rise
+                    for lane, rise in enumerate(self.rise)
+                ]
             self.clock = now
             self._enter(now, pool)
         self.clock = now
-        self.activity[bucket] += 1
+        self.activity[bucket][replayed] += 1
 
     def _enter(self, now: int, pool: Histories) -> None:
         """A window of ten minutes begins; those that are old enough become reference."""
-        self.activity[now // SIZES[0]] = 0
+        self.activity[now // SIZES[0]] = [0, 0]
         boundary = now - min(LAG, (now - self.first) // 2)
         past = zip(SIZES, self.waiting, self.histories.windows, pool.windows, strict=True)
         for size, waiting, own, everyone in past:
             waiting.setdefault(now // size, 0)
             while len(waiting) > MAX_WAITING or (next(iter(waiting)) + 1) * size <= boundary:
                 count = waiting.popitem(last=False)[1]
-                events = self.activity.popitem(last=False)[1] if size == SIZES[0] else 0
+                events = sum(self.activity.popitem(last=False)[1]) if size == SIZES[0] else 0
                 if count != TAINTED:
                     own.add(count, events)
                     everyone.add(count, events)
@@ -141,29 +146,30 @@ class Refusals:
         """A session that nothing spoke against has ended with so many refusals."""
         self.over.append((self.clock, refusals))
 
-    def _usual(self, place: int, pool: Histories) -> Expected:
+    def _usual(self, place: int, pool: Histories, replayed: bool) -> Expected:
         """What is expected of a window of ``SIZES[place]`` that ends now, as busy as it was."""
         first = (self.clock - SIZES[place]) // SIZES[0]
         events = 0
         for bucket in reversed(self.activity):
             if bucket < first:
                 break
-            events += self.activity[bucket]
+            events += self.activity[bucket][replayed]
         usual = expect(self.histories.windows[place], pool.windows[place])
         return usual.busy(per_event(self.histories.windows[0], pool.windows[0]) * events)
 
-    def refused(self, refusal: Refusal, pool: Histories) -> bool:
+    def refused(self, refusal: Refusal, pool: Histories, replayed: bool) -> bool:
         """Count a refusal; False where it is too late to be judged."""
         if refusal.at <= self.clock - DAY:
             return False
-        insort(self.latest, refusal, key=lambda known: known.at)
-        stale = bisect_right(self.latest, self.clock - DAY, key=lambda known: known.at)
-        del self.latest[: max(stale, len(self.latest) - MAX_REFUSALS)]
+        latest = self.latest[replayed]
+        insort(latest, refusal, key=lambda known: known.at)
+        stale = bisect_right(latest, self.clock - DAY, key=lambda known: known.at)
+        del latest[: max(stale, len(latest) - MAX_REFUSALS)]
         for size, waiting in zip(SIZES, self.waiting, strict=True):
             count = waiting.get(refusal.at // size, TAINTED)
             if count != TAINTED:
                 waiting[refusal.at // size] = count + 1
-        self.rise = self.rise.refusal(self._usual(HOURLY, pool))
+        self.rise[replayed] = self.rise[replayed].refusal(self._usual(HOURLY, pool, replayed))
         return True
 
     def taint(self, moment: int) -> None:
@@ -172,28 +178,29 @@ class Refusals:
             if moment // size in waiting:
                 waiting[moment // size] = TAINTED
 
-    def surprise(self, pool: Histories, session_id: str | None, in_session: int) -> Surprise:
+    def surprise(self, pool: Histories, session_id: str | None, in_session: int, replayed: bool) -> Surprise:
         """What the past explains least: a window, the session at hand or the slow growth."""
-        of_session = [one for one in self.latest if one.session_id == session_id][-in_session:]
+        latest, rise = self.latest[replayed], self.rise[replayed]
+        of_session = [one for one in latest if one.session_id == session_id][-in_session:]
         usual = expect(self.histories.sessions, pool.sessions)
         judged = [Surprise(SESSION, in_session, usual.mean, tail(in_session, usual), of_session)]
         for place, (name, size) in enumerate(WINDOWS.items()):
-            start = bisect_right(self.latest, self.clock - size, key=lambda known: known.at)
-            expected, inside = self._usual(place, pool), self.latest[start:]
+            start = bisect_right(latest, self.clock - size, key=lambda known: known.at)
+            expected, inside = self._usual(place, pool, replayed), latest[start:]
             judged.append(Surprise(name, len(inside), expected.mean, tail(len(inside), expected), inside))
-        rise = self.rise
         judged.append(
-            Surprise(SLOW, rise.number, rise.expected, math.exp(-rise.height), self.latest[-rise.number :])
+            Surprise(SLOW, rise.number, rise.expected, math.exp(-rise.height), latest[-rise.number :])
         )
         return min(judged, key=lambda one: one.p)
 
     def state(self) -> list[Any]:
         """Everything as plain data."""
         return [
-            *(self.first, self.clock, [list(refusal) for refusal in self.latest]),
+            *(self.first, self.clock, [[list(refusal) for refusal in lane] for lane in self.latest]),
             [[list(item) for item in waiting.items()] for waiting in self.waiting],
-            [list(item) for item in self.activity.items()],
-            *([list(one) for one in self.over], self.histories.state(), list(self.rise)),
+            [[index, *counts] for index, counts in self.activity.items()],
+            *([list(one) for one in self.over], self.histories.state()),
+            [list(rise) for rise in self.rise],
         ]
 
     @classmethod
@@ -202,10 +209,11 @@ class Refusals:
         first, clock, latest, waiting, activity, over, histories, rise = state
         known = cls(first)
         known.clock = clock
-        known.latest = [Refusal(*refusal) for refusal in latest]
+        live, replayed = ([Refusal(*refusal) for refusal in lane] for lane in latest)
+        known.latest = (live, replayed)
         known.waiting = tuple(OrderedDict((index, count) for index, count in one) for one in waiting)
-        known.activity = OrderedDict((index, count) for index, count in activity)
+        known.activity = OrderedDict((index, counts) for index, *counts in activity)
         known.over = deque((moment, count) for moment, count in over)
         known.histories = Histories(*histories)
-        known.rise = Rise(*rise)
+        known.rise = [Rise(*one) for one in rise]
         return known

@@ -1,9 +1,12 @@
-"""Live sessions and the time by which one has ended.
+"""Open sessions and the time by which one has ended.
 
 A session belongs to one agent of one tenant. It ends with ``task.completed``, or when it
 has been silent for half an hour of event time, or of tick time. Silence is measured on how
 far a clock has moved since the session was last heard, never on the distance between its
 timestamps and now: history that is sent in today is not silent because it is old.
+
+Live events and replayed ones are kept apart, each in a lane of its tenant with a clock of its
+own: a replayed session is another than the live one of the same id, and ends none.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class Live(msgspec.Struct, array_like=True, kw_only=True):
     session_id: str | None = None
     environment: str | None = None
     identity: str = "declared"
-    replayed: bool | None = False
+    replayed: bool = False
     clock: int = 0
     ticked: int = 0
     first_event: str = ""
@@ -67,7 +70,7 @@ def event_time(timestamp: int, ingested_at: int | None) -> int:
 
 
 class Lane(Generic[L]):
-    """The live sessions of one tenant, least recently heard first, and its event clock."""
+    """The sessions of one tenant, live or replayed, least recently heard first, and their clock."""
 
     def __init__(self) -> None:
         self.clock = -(1 << 62)
@@ -81,16 +84,16 @@ class SessionTable(Generic[L]):
         self.kind = kind
         self.max_live = max_live
         self.quiet = quiet
-        self.lanes: dict[str, Lane[L]] = {}
+        self.lanes: dict[tuple[str, bool], Lane[L]] = {}
         self.count = 0
         self.ticked = 0
         self.first_tick = 0
 
-    def advance(self, tenant: str, moment: int) -> Sequence[L]:
-        """Move the tenant's clock to ``moment`` unless it is beyond; the sessions this ended."""
-        lane = self.lanes.get(tenant)
+    def advance(self, tenant: str, moment: int, replayed: bool = False) -> Sequence[L]:
+        """Move the lane's clock to ``moment`` unless it is beyond; the sessions this ended."""
+        lane = self.lanes.get((tenant, replayed))
         if lane is None:
-            lane = self.lanes[tenant] = Lane()
+            lane = self.lanes[tenant, replayed] = Lane()
         if moment <= lane.clock:
             return ()
         lane.clock = moment
@@ -99,13 +102,13 @@ class SessionTable(Generic[L]):
             return ()
         return self._end_while(lane, lambda session: session.clock < limit)
 
-    def heard(self, tenant: str, agent_id: str, role: str | None, key: str) -> L:
-        """The live session under ``key``, made where there is none; it was heard just now."""
-        lane = self.lanes[tenant]
+    def heard(self, tenant: str, agent_id: str, role: str | None, key: str, replayed: bool = False) -> L:
+        """The open session under ``key``, made where there is none; it was heard just now."""
+        lane = self.lanes[tenant, replayed]
         place = (agent_id, key)
         session = lane.live.get(place)
         if session is None:
-            session = lane.live[place] = self.kind(who=Who(tenant, agent_id, role))
+            session = lane.live[place] = self.kind(who=Who(tenant, agent_id, role), replayed=replayed)
             self.count += 1
         else:
             lane.live.move_to_end(place)
@@ -115,18 +118,18 @@ class SessionTable(Generic[L]):
         session.ticked = self.ticked
         return session
 
-    def find(self, tenant: str, agent_id: str, key: str) -> L | None:
-        """The live session under ``key``, if there is one."""
-        lane = self.lanes.get(tenant)
-        return lane.live.get((agent_id, key)) if lane is not None else None
+    def find(self, tenant: str, agent_id: str, key: str) -> list[L]:
+        """The open sessions under ``key``: live, replayed, both or none."""
+        lanes = [self.lanes[place] for place in ((tenant, False), (tenant, True)) if place in self.lanes]
+        return [lane.live[agent_id, key] for lane in lanes if (agent_id, key) in lane.live]
 
-    def end(self, tenant: str, agent_id: str, key: str) -> None:
-        """Take a live session out."""
-        del self.lanes[tenant].live[agent_id, key]
+    def end(self, tenant: str, agent_id: str, key: str, replayed: bool = False) -> None:
+        """Take an open session out."""
+        del self.lanes[tenant, replayed].live[agent_id, key]
         self.count -= 1
 
     def evict(self) -> L:
-        """Take out the session least recently heard of the tenant that has most."""
+        """Take out the session least recently heard of the lane that has most."""
         lane = max(self.lanes.values(), key=lambda lane: len(lane.live))
         self.count -= 1
         return lane.live.popitem(last=False)[1]
@@ -155,8 +158,8 @@ class SessionTable(Generic[L]):
     def state(self) -> dict[str, Any]:
         """All lanes as plain data, in order."""
         lanes = [
-            [tenant, lane.clock, [[*key, msgspec.to_builtins(live)] for key, live in lane.live.items()]]
-            for tenant, lane in self.lanes.items()
+            [*place, lane.clock, [[*key, msgspec.to_builtins(live)] for key, live in lane.live.items()]]
+            for place, lane in self.lanes.items()
         ]
         return {"ticked": self.ticked, "first_tick": self.first_tick, "lanes": lanes}
 
@@ -164,13 +167,13 @@ class SessionTable(Generic[L]):
         """Go on from ``state()``."""
         self.ticked, self.first_tick = state["ticked"], state["first_tick"]
         self.lanes = {}
-        for tenant, clock, live in state["lanes"]:
+        for tenant, replayed, clock, live in state["lanes"]:
             lane: Lane[L] = Lane()
             lane.clock = clock
             lane.live = OrderedDict(
                 ((agent, key), msgspec.convert(plain, self.kind)) for agent, key, plain in live
             )
-            self.lanes[tenant] = lane
+            self.lanes[tenant, replayed] = lane
         self.count = sum(len(lane.live) for lane in self.lanes.values())
 
 

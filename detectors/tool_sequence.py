@@ -71,9 +71,9 @@ class ToolSequence(CalibratedLearner[ToolSession]):
     """Finds the session whose worst step is rarer than the budget allows."""
 
     name = "tool_sequence"
-    title = "Tool step that this agent's habits do not explain"
+    title = "Unusual tool step"
     version = "1"
-    state_version = 1
+    state_version = 2
     columns = ("tool_name", "tool_call_id", "change_kind")
     tags = ("owasp-asi.2026.asi01", "owasp-asi.2026.asi02")
 
@@ -92,7 +92,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         self.max_contexts_in_all = max_contexts_in_all
         self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
         self._contexts = 0
-        self._habits: OrderedDict[tuple[str, str, str], Habit] = OrderedDict()
+        self._habits: OrderedDict[tuple[str, str, str, bool], Habit] = OrderedDict()
 
     def seen(self, live: ToolSession, event: Event) -> Finding | None:
         """Judge the step that this event is, if it is one."""
@@ -136,8 +136,12 @@ class ToolSequence(CalibratedLearner[ToolSession]):
     def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
         """A confirmed step never becomes a habit; one that was a false alarm is one at once."""
         super().verdict(tenant, agent_id, session_id, confirmed)
-        for (of, agent, _), habit in self._habits.items():
-            if (of, agent) == (tenant, agent_id) and session_id in habit.sessions:
+        of_agent = [
+            (place, habit) for place, habit in self._habits.items() if place[:2] == (tenant, agent_id)
+        ]
+        ruled = {place[2] for place, habit in of_agent if session_id in habit.sessions}
+        for place, habit in of_agent:
+            if place[2] in ruled:
                 habit.ruling = CONFIRMED if confirmed else FALSE_ALARM
                 for other in habit.sessions:
                     if other is not None and confirmed:
@@ -164,11 +168,18 @@ class ToolSequence(CalibratedLearner[ToolSession]):
             self._contexts -= len(self._models.popitem(last=False)[1].contexts)
 
     def _habit(self, live: ToolSession) -> Habit:
-        """What became of the step that ``live`` was alerted on for."""
-        place = (live.who.tenant, live.who.agent_id, live.alerted_for)
+        """What became of the step that ``live`` was alerted on for.
+
+        Alerts on replayed sessions are counted apart, or they would use up those on live ones;
+        a verdict is about the step, wherever it was seen.
+        """
+        step = (live.who.tenant, live.who.agent_id, live.alerted_for)
+        place = (*step, live.replayed)
         habit = self._habits.get(place)
         if habit is None:
-            habit = self._habits[place] = Habit(since=live.clock)
+            twin = self._habits.get((*step, not live.replayed))
+            habit = Habit(since=live.clock, ruling=twin.ruling if twin is not None else "")
+            self._habits[place] = habit
             if len(self._habits) > self.max_agents:
                 self._habits.popitem(last=False)
         self._habits.move_to_end(place)
@@ -231,8 +242,8 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         )
         self._contexts = sum(len(model.contexts) for model in self._models.values())
         self._habits = OrderedDict(
-            ((tenant, agent, step), msgspec.convert(habit, Habit))
-            for tenant, agent, step, habit in state["habits"]
+            ((tenant, agent, step, replayed), msgspec.convert(habit, Habit))
+            for tenant, agent, step, replayed, habit in state["habits"]
         )
 
 

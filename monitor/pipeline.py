@@ -21,6 +21,7 @@ import pyarrow as pa
 from detectors.base import Finding
 from detectors.engine import Engine
 from monitor.alerting.alerts import AlertDesk
+from monitor.alerting.own import own_finding
 from monitor.frames import from_bytes, to_frame
 from monitor.response.containment import SilenceProof
 from monitor.response.orders import OrderDesk
@@ -123,6 +124,7 @@ class Watch:
     def step(self) -> int:
         """Judge what the spool holds beyond the position; how many events that was."""
         before = self.judged
+        self.respond(self.own_faults())
         for item in micro_batches(self.reader.read(), self.batch_events):
             if isinstance(item, pa.Table):
                 self.judge(to_frame(item, self.attribute_keys))
@@ -164,6 +166,13 @@ class Watch:
         """Time has passed, says the spool: silence and absence are found here."""
         self.respond(self.engine.tick(now))
         self.respond(self.proof.tick(now))
+
+    def own_faults(self) -> list[Finding]:
+        """A detector that failed is an alert like any other; the rest judged without it."""
+        return [
+            own_finding(f"detector-{name}", f"The detector {name} has failed", reason)
+            for name, reason in self.engine.take_faults()
+        ]
 
     def respond(self, findings: list[Finding]) -> None:
         """Alerts and the orders they ask for in one transaction; then both leave at once."""

@@ -1,4 +1,9 @@
-"""Judge recorded files with no daemon: the same gate, rules and detectors, other ends."""
+"""Judge recorded files with no daemon: the same gate, deduplication, rules and detectors.
+
+Time is that of the events. While there are events, they move the detectors' own clocks; ticks
+in between would measure silence by the size of a chunk. When the files end, two ticks say that
+nothing more came for longer than a session may be silent.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from detectors.engine import Engine
-from detectors.registry import learners
+import polars as pl
 
 from detectors.base import Finding
+from detectors.engine import Engine
+from detectors.registry import learners
+from detectors.sessions import MINUTE, QUIET, event_time
 from detectors.sigma import RuleSet, SigmaDetector
 from monitor.events import arrow_batch
 from monitor.frames import to_frame
@@ -18,6 +25,7 @@ from monitor.settings import Settings
 from monitor.sources.file import chunks
 from monitor.sources.gate import Gate, Rejected, Rejection
 from monitor.sources.keys import Sender
+from monitor.sources.seen import Seen
 
 CHUNK = 5_000
 SCANNER = Sender(key_id="scan", tenant="default", agents=(), scopes=frozenset({"ingest"}), replaying=False)
@@ -31,12 +39,19 @@ def scan(
     progress: Callable[[Path, int], None],
     learn: bool = True,
 ) -> Iterator[Finding]:
-    """Findings in the order of events. Lines that the gate refuses go to ``reject``."""
+    """Findings in the order of events. Lines that the gate refuses go to ``reject``.
+
+    A repeated event is judged once; one with the id of another and different content is marked
+    and judged, as in the daemon. What shows only by silence comes last.
+    Raises RuntimeError at the end where a detector failed on the way.
+    """
     engine = Engine(
         SigmaDetector(rules),
         learners(settings.detection.false_alerts_per_1000_sessions) if learn else (),
     )
     gate = Gate(settings.edge)
+    seen = Seen()
+    latest: int | None = None
     for file in files:
         line = 0
         for lines, behind in chunks(file, CHUNK):
@@ -47,9 +62,19 @@ def scan(
                 except Rejected as fault:
                     reject(file, fault.at(line))
                 line += 1
-            if records:
-                yield from engine.process(to_frame(arrow_batch(records), rules.attribute_keys))
+            fresh = seen.sort(records).fresh
+            seen.settle()
+            if fresh:
+                frame = to_frame(arrow_batch(fresh), rules.attribute_keys)
+                yield from engine.process(frame)
+                times = frame.select("timestamp", "ingested_at").cast(pl.Int64).iter_rows()
+                latest = max(event_time(*pair) for pair in (*([(latest, None)] if latest else []), *times))
             progress(file, behind)
+    if latest is not None:
+        for now in (latest, latest + QUIET + MINUTE):
+            yield from engine.tick(now)
+    if faults := engine.take_faults():
+        raise RuntimeError("; ".join(f"{name}: {fault}" for name, fault in faults))
 
 
 def as_match(finding: Finding) -> dict[str, Any]:

@@ -6,9 +6,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from detectors.drift import Drift
+from detectors.sigma import RuleSet
+from monitor.events import rule_fields
+from monitor.scan import scan
+from monitor.settings import Settings
+from monitor.sources.gate import Rejection
+from tests.detectors.streams import DAY, in_order, run, sessions
 from tests.scenarios.test_daemon import denials, line
 
 
@@ -45,6 +54,43 @@ def test_scan_says_which_line_it_could_not_judge(recorded: Path, tmp_path: Path)
     assert done.returncode == 1
     assert f"{recorded}:8: " in done.stderr
     assert "pushing" in done.stdout
+
+
+def test_scan_judges_a_repeated_event_once(tmp_path: Path) -> None:
+    file = tmp_path / "repeated.ndjson"
+    file.write_bytes(b"\n".join(denials("retrying", 4) * 3) + b"\n")
+    done = watchkeeper("scan", str(file), str(file), "--json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_scan_marks_an_event_that_has_the_id_of_another(tmp_path: Path) -> None:
+    file = tmp_path / "conflict.ndjson"
+    file.write_bytes(b"\n".join(line(at=1, tool_name=tool, event_id="e1") for tool in ("read", "send")))
+    done = watchkeeper("scan", str(file), "--json", cwd=tmp_path)
+    [match] = [json.loads(raw) for raw in done.stdout.splitlines()]
+    assert match["title"] == "One event id, two different events"
+    assert match["event_ids"][0].startswith("e1#conflict-")
+
+
+def test_scan_finds_what_only_silence_shows(tmp_path: Path) -> None:
+    usual = sessions("invoice-agent", 230)
+    changed = sessions("invoice-agent", 40, start=20 * DAY, output=1.8)
+    [drift] = run(Drift(), in_order(usual, changed))
+    events = sorted([*usual, *changed], key=lambda one: one.timestamp)
+    assert events[drift.row].event_type == "task.completed"
+    file = tmp_path / "silent.ndjson"
+    file.write_bytes(b"\n".join(msgspec.json.encode(_sent(one)) for one in events[: drift.row]) + b"\n")
+    found = list(scan(Settings(), RuleSet((), "", (), rule_fields()), [file], _never, lambda *_: None))
+    assert [one.finding_id for one in found if one.detector == "drift"] == [drift.finding_id]
+
+
+def _sent(record: Any) -> dict[str, Any]:
+    plain = msgspec.to_builtins(record)
+    return {k: v for k, v in plain.items() if v is not None and k not in {"tenant", "identity"}}
+
+
+def _never(file: Path, fault: Rejection) -> None:
+    raise AssertionError(fault)
 
 
 def test_check_passes_on_what_is_shipped_and_masks_secrets(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ class Hit(NamedTuple):
     event_type: str
     tool_name: str | None
     value: str | None
+    identity: str
 
 
 class Group:
@@ -60,6 +61,12 @@ class Group:
         self.hits: list[Hit] = []
         self.reported: int | None = None
         self.touched = touched
+
+    def copy(self) -> Group:
+        """The group as it is now."""
+        twin = Group(self.touched)
+        twin.hits, twin.reported = self.hits.copy(), self.reported
+        return twin
 
 
 class Correlator:
@@ -74,6 +81,7 @@ class Correlator:
         # Groups of an ordered correlation whose first rule has not hit. They wait apart, so that
         # a stream of ordinary second steps (every executed tool) cannot evict the first steps.
         self._waiting: OrderedDict[Key, Group] = OrderedDict()
+        self._before: dict[Key, tuple[OrderedDict[Key, Group], Group] | None] = {}
 
     def add(self, key: Key, hit: Hit) -> tuple[Hit, ...]:
         """Take one hit; the hits that make a finding, in time order, or nothing."""
@@ -96,16 +104,37 @@ class Correlator:
         home = self._groups
         group = home.get(key)
         if group is None:
-            group = self._waiting.pop(key, None) or Group(self._now)
+            waited = self._waiting.pop(key, None)
+            self._note(key, self._waiting, waited)
+            group = waited or Group(self._now)
             if self.spec.kind == "temporal_ordered" and hit.base != 0:
                 home = self._waiting
             home[key] = group
             if len(home) > (MAX_GROUPS if home is self._groups else MAX_WAITING):
-                home.popitem(last=False)
+                self._note(*_evicted(home))
         else:
+            self._note(key, home, group)
             home.move_to_end(key)
         group.touched = self._now
         return group
+
+    def _note(self, key: Key, home: OrderedDict[Key, Group], group: Group | None) -> None:
+        """Remember the group as it was before the batch at hand."""
+        if key not in self._before:
+            self._before[key] = None if group is None else (home, group.copy())
+
+    def settle(self) -> None:
+        """The batch at hand is judged: ``undo`` no longer takes it back."""
+        self._before.clear()
+
+    def undo(self) -> None:
+        """Take back every hit since ``settle``; the groups touched count as the latest used."""
+        for key, kept in self._before.items():
+            self._groups.pop(key, None)
+            self._waiting.pop(key, None)
+            if kept is not None:
+                kept[0][key] = kept[1]
+        self._before.clear()
 
     def _stale(self, group: Group, hit: Hit) -> bool:
         """Too late to be judged, already reported, or without the value that is counted."""
@@ -215,6 +244,11 @@ class Correlator:
         self._now = state["now"]
         self._groups = _load(state["groups"])
         self._waiting = _load(state["waiting"])
+
+
+def _evicted(home: OrderedDict[Key, Group]) -> tuple[Key, OrderedDict[Key, Group], Group]:
+    key, group = home.popitem(last=False)
+    return key, home, group
 
 
 def _time(hit: Hit) -> int:

@@ -11,7 +11,7 @@ from detectors.sigma.frame import Matcher
 from detectors.sigma.judges import AbsenceJudge, CorrelationJudge, Found, Judge, SingleJudge
 from detectors.sigma.rule import Rule, RuleSet
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class SigmaDetector:
@@ -35,9 +35,23 @@ class SigmaDetector:
         return SingleJudge(rule, self._places)
 
     def process(self, batch: Batch) -> list[Finding]:
-        """Findings of all rules in row order; equal however the stream is cut."""
+        """Findings of all rules in row order; equal however the stream is cut.
+
+        A batch that makes it raise, whatever that is, leaves the state as it was before.
+        """
         if not self._judges or batch.frame.is_empty():
             return []
+        try:
+            found = self._judged(batch)
+        except BaseException:  # a panic of polars is no Exception
+            for judge in self._stateful.values():
+                judge.undo()
+            raise
+        for judge in self._stateful.values():
+            judge.settle()
+        return found
+
+    def _judged(self, batch: Batch) -> list[Finding]:
         found = Found(batch.frame, self._matcher.match(batch.frame))
         for gate in self._gates:
             gate.narrow(found)

@@ -20,6 +20,9 @@ MAX_VALUE = 500
 MAX_QUOTE = 120
 MAX_CONDITIONS = 20
 
+IDENTITIES = ("provisional", "declared", "bound")
+"""How sure it is that an event comes from the agent it names, weakest first."""
+
 _ALWAYS = (
     *("event_id", "event_type", "timestamp", "tenant", "environment", "agent_id", "identity"),
     *("session_id", "tool_name", "replayed"),
@@ -66,8 +69,10 @@ def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
     tenant = row["tenant"] or "default"
     ids = [hit.event_id for hit in hits] or [row["event_id"]]
     who = list(verdict.group.values()) if hits else [row["agent_id"]]
+    # Live ids stay what they were before replays had ids of their own.
+    lane = ["replayed"] if row["replayed"] else []
     return Finding(
-        finding_id=stable_id("f", rule.id, tenant, who, ids[0]),
+        finding_id=stable_id("f", rule.id, tenant, who, ids[0], *lane),
         detector="sigma",
         rule_id=rule.id,
         rule_version=rule.version,
@@ -79,7 +84,7 @@ def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
         timestamp=row["timestamp"],
         event_ids=_ends(ids),
         event_count=len(ids),
-        identity=row["identity"] or "declared",
+        identity=_weakest([row["identity"] or "declared", *(hit.identity for hit in hits)]),
         environment=row["environment"],
         session_id=row["session_id"],
         group=dict(verdict.group) or {"agent_id": row["agent_id"], "session_id": row["session_id"]},
@@ -95,6 +100,11 @@ def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
         replayed=bool(row["replayed"]),
         row=verdict.row,
     )
+
+
+def _weakest(identities: Iterable[str]) -> str:
+    """A finding is no better founded than the least sure of its events."""
+    return min(identities, key=IDENTITIES.index)
 
 
 def _ends(items: Sequence[Any]) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import polars as pl
@@ -22,7 +23,16 @@ that an event from the future cannot push real ones out of their window."""
 
 MAX_KEY = 200
 
-_CONTEXT = ("timestamp", "ingested_at", "event_id", "event_type", "tool_name", "tenant")
+_CONTEXT = (
+    "timestamp",
+    "ingested_at",
+    "event_id",
+    "event_type",
+    "tool_name",
+    "tenant",
+    "identity",
+    "replayed",
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,14 @@ class Judge(Protocol):
         """Event time has reached ``now``."""
         ...
 
+    def settle(self) -> None:
+        """The batch at hand is judged: what it changed stays."""
+        ...
+
+    def undo(self) -> None:
+        """Take back what the batch at hand has changed since ``settle``."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """Plain data; empty where the rule keeps nothing."""
         ...
@@ -75,6 +93,12 @@ class SingleJudge:
     def tick(self, now: int) -> None:
         """Keeps nothing."""
 
+    def settle(self) -> None:
+        """Keeps nothing."""
+
+    def undo(self) -> None:
+        """Keeps nothing."""
+
     def state(self) -> dict[str, Any]:
         """Keeps nothing."""
         return {}
@@ -84,7 +108,9 @@ class SingleJudge:
 
 
 class CorrelationJudge:
-    """A rule over several events."""
+    """A rule over several events. Live events and replayed ones are correlated apart, so that
+    history can neither complete a live finding nor use up what a live one needs.
+    """
 
     def __init__(self, rule: Rule, spec: Correlation, places: Mapping[str, int], rules: RuleSet) -> None:
         self.rule = rule
@@ -92,64 +118,76 @@ class CorrelationJudge:
         self._places = [places[reference.rule] for reference in spec.references]
         bases = [rules.get(reference.rule) for reference in spec.references]
         self._bases = [base for base in bases if base is not None]
-        self._correlator = Correlator(spec)
+        self._lanes = (Correlator(spec), Correlator(spec))
 
     def judge(self, found: Found) -> Iterable[Verdict]:
         """Feed each hit in row order; an event counts once however many base rules it matches."""
-        hits: list[tuple[int, int, Key, Hit]] = []
+        hits: list[tuple[int, int, Key, bool, Hit]] = []
         taken: set[int] = set()
         for base, (place, reference) in enumerate(zip(self._places, self._spec.references, strict=True)):
             rows = found.rows(place)
             if self._spec.kind.endswith("_count") and len(self._places) > 1:
                 rows = [row for row in rows if row not in taken]
                 taken.update(rows)
-            for row, key, (timestamp, event_id, event_type, tool, value) in grouped(
-                found.frame, rows, reference
-            ):
-                hits.append((row, base, key, Hit(timestamp, base, event_id, event_type, tool, value)))
+            for row, key, replayed, values in grouped(found.frame, rows, reference):
+                hits.append((row, base, key, replayed, Hit(values[0], base, *values[1:])))
         hits.sort()
-        for row, base, key, hit in hits:
-            chain = self._correlator.add(key, hit)
-            if chain:
-                yield Verdict(self.rule, self._bases[base], row, chain, _named(self._spec.group_by, key))
+        for row, base, key, replayed, hit in hits:
+            complete = self._lanes[replayed].add(key, hit)
+            if complete:
+                yield Verdict(self.rule, self._bases[base], row, complete, _named(self._spec.group_by, key))
 
     def tick(self, now: int) -> None:
         """Forget groups gone quiet."""
-        self._correlator.tick(now)
+        for lane in self._lanes:
+            lane.tick(now)
+
+    def settle(self) -> None:
+        """The batch at hand is judged."""
+        for lane in self._lanes:
+            lane.settle()
+
+    def undo(self) -> None:
+        """Take back the batch at hand."""
+        for lane in self._lanes:
+            lane.undo()
 
     def state(self) -> dict[str, Any]:
-        """The correlator's groups."""
-        return self._correlator.state()
+        """The groups of live events, then those of replayed ones."""
+        return {"lanes": [lane.state() for lane in self._lanes]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state()``."""
-        self._correlator.restore(state)
+        for lane, kept in zip(self._lanes, state["lanes"], strict=True):
+            lane.restore(kept)
 
 
 class AbsenceJudge:
-    """A rule over one event that should have been preceded by another."""
+    """A rule over one event that should have been preceded by another, live by live and replayed
+    by replayed.
+    """
 
     def __init__(self, rule: Rule, places: Mapping[str, int]) -> None:
         self.rule = rule
         self._place = places[rule.id]
         self._before = [places[absence.reference.rule] for absence in rule.absences]
-        self._preceding = [Preceding(absence.span) for absence in rule.absences]
+        self._preceding = [(Preceding(absence.span), Preceding(absence.span)) for absence in rule.absences]
 
     def narrow(self, found: Found) -> None:
         """Leave to the rule only the rows that nothing preceded, before anything reads them."""
         triggers = found.rows(self._place)
         missing = dict.fromkeys(triggers, True)
-        for absence, place, preceding in zip(self.rule.absences, self._before, self._preceding, strict=True):
+        for absence, place, lanes in zip(self.rule.absences, self._before, self._preceding, strict=True):
             # At an equal row the question (False) comes before the answer (True): no event precedes itself.
             steps = [
-                (row, is_before, key, values[0])
+                (row, is_before, key, replayed, values[0])
                 for is_before, rows in ((False, triggers), (True, found.rows(place)))
-                for row, key, values in grouped(found.frame, rows, absence.reference)
+                for row, key, replayed, values in grouped(found.frame, rows, absence.reference)
             ]
-            for row, is_before, key, timestamp in sorted(steps):
+            for row, is_before, key, replayed, timestamp in sorted(steps):
                 if is_before:
-                    preceding.add(key, timestamp)
-                elif preceding.seen(key, timestamp):
+                    lanes[replayed].add(key, timestamp)
+                elif lanes[replayed].seen(key, timestamp):
                     missing[row] = False
         found.narrowed[self._place] = [row for row in triggers if missing[row]]
 
@@ -158,37 +196,53 @@ class AbsenceJudge:
         rows = found.rows(self._place)
         first = self.rule.absences[0]
         groups = {
-            row: _named(first.group_by, key) for row, key, _ in grouped(found.frame, rows, first.reference)
+            row: _named(first.group_by, key) for row, key, *_ in grouped(found.frame, rows, first.reference)
         }
         return [Verdict(self.rule, self.rule, row, (), groups.get(row, {})) for row in rows]
 
     def tick(self, now: int) -> None:
         """Forget groups gone quiet."""
-        for preceding in self._preceding:
+        for preceding in self._all():
             preceding.tick(now)
 
+    def settle(self) -> None:
+        """The batch at hand is judged."""
+        for preceding in self._all():
+            preceding.settle()
+
+    def undo(self) -> None:
+        """Take back the batch at hand."""
+        for preceding in self._all():
+            preceding.undo()
+
+    def _all(self) -> Iterable[Preceding]:
+        return chain.from_iterable(self._preceding)
+
     def state(self) -> dict[str, Any]:
-        """The times of each alternative."""
-        return {"preceding": [preceding.state() for preceding in self._preceding]}
+        """The times of each alternative, live and replayed."""
+        return {"preceding": [preceding.state() for preceding in self._all()]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state()``."""
-        for preceding, kept in zip(self._preceding, state["preceding"], strict=True):
+        for preceding, kept in zip(self._all(), state["preceding"], strict=True):
             preceding.restore(kept)
 
 
 def _named(group_by: Sequence[str], key: Key) -> dict[str, str | None]:
-    return dict(zip(group_by, key[1:], strict=True))
+    # The key begins with the tenant, and may end with the agent that the group is held to.
+    return dict(zip(group_by, key[1:], strict=False))
 
 
-Values = tuple[int, str, str, str | None, str | None]
-"""Time for windows (microseconds), event id, event type, tool, the counted value."""
+Values = tuple[int, str, str, str | None, str | None, str]
+"""Time for windows (microseconds), event id, event type, tool, the counted value, identity."""
 
 
 def grouped(
     frame: pl.DataFrame, rows: Sequence[int], reference: Reference
-) -> Iterable[tuple[int, Key, Values]]:
-    """The rows with their group: the tenant, then each group-by field.
+) -> Iterable[tuple[int, Key, bool, Values]]:
+    """The rows with their group, whether they were replayed, and the values.
+
+    A group is the tenant, then each group-by field, and the agent where the reference adds it.
 
     A group never spans tenants. A row that lacks a group-by field belongs to no group
     and is left out, as an unknown session is not the same session as another unknown one.
@@ -204,13 +258,15 @@ def grouped(
         pl.col("event_type"),
         pl.col("tool_name").str.slice(0, MAX_KEY),
         (_text(reference.value) if reference.value else pl.lit(None, pl.String)).alias("value"),
+        pl.col("identity").fill_null("declared"),
+        pl.col("replayed").fill_null(value=False),
         pl.col("tenant").fill_null("default"),
         *(_text(choice).alias(f"group{n}") for n, choice in enumerate(reference.group)),
     )
     for row, values in zip(rows, picked.iter_rows(), strict=True):
-        key = values[5:]
+        key = values[7:]
         if all(key):
-            yield row, key if len(max(key, key=len)) <= MAX_KEY else _bounded(key), values[:5]
+            yield row, key if len(max(key, key=len)) <= MAX_KEY else _bounded(key), values[6], values[:6]
 
 
 def _text(choice: Sequence[Column]) -> pl.Expr:

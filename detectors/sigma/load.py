@@ -24,7 +24,7 @@ from sigma.rule.base import SigmaYAMLLoader, check_alias_expansion
 
 from detectors.base import LEVELS, Fields
 from detectors.sigma.parse import ATTRIBUTE, POLICY, Parser, RefusedError
-from detectors.sigma.relations import absences, correlation, related_columns
+from detectors.sigma.relations import absences, correlation, pins_agent, related_columns
 from detectors.sigma.rule import Rule, RuleError, RuleSet
 from detectors.sigma.tree import Column, Node, columns
 
@@ -117,6 +117,12 @@ def _rule(path: Path, text: str, document: Document, parser: Parser) -> Rule:
         raise RefusedError(
             "watchkeeper.not_preceded_by belongs to a rule with a detection, not a correlation"
         )
+    response = _response(document.get("response"))
+    if response is not None and related is not None and not pins_agent(related.references):
+        raise RefusedError(
+            "response: its groups hold events of several agents, so one could have another stopped: "
+            "add session_id or agent_id to group-by, or leave response out"
+        )
     if sigma.id is None and sigma.name is None:
         raise RefusedError("it has neither id nor name: give it an id (a random UUID)")
     return Rule(
@@ -133,7 +139,7 @@ def _rule(path: Path, text: str, document: Document, parser: Parser) -> Rule:
         references=tuple(map(str, sigma.references)),
         falsepositives=tuple(map(str, sigma.falsepositives)),
         runbook=_runbook(document.get("runbook", [])),
-        response=_response(document.get("response")),
+        response=response,
         tests=_tests(document.get("tests", [])),
         tree=tree,
         correlation=related,

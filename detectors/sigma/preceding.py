@@ -26,16 +26,38 @@ class Preceding:
         self._now = 0
         self._times: OrderedDict[Key, list[int]] = OrderedDict()
         self._touched: dict[Key, int] = {}
+        self._before: dict[Key, tuple[list[int], int] | None] = {}
 
     def add(self, key: Key, timestamp: int) -> None:
         """The event happened in this group."""
+        self._note(key)
         times = self._times.setdefault(key, [])
         self._times.move_to_end(key)
         self._touched[key] = self._now
         insort(times, timestamp)
         del times[:-MAX_TIMES]
         if len(self._times) > MAX_GROUPS:
+            self._note(next(iter(self._times)))
             self._forget()
+
+    def _note(self, key: Key) -> None:
+        """Remember the group as it was before the batch at hand."""
+        if key not in self._before:
+            times = self._times.get(key)
+            self._before[key] = None if times is None else (times.copy(), self._touched[key])
+
+    def settle(self) -> None:
+        """The batch at hand is judged: ``undo`` no longer takes it back."""
+        self._before.clear()
+
+    def undo(self) -> None:
+        """Take back every time since ``settle``; the groups touched count as the latest used."""
+        for key, kept in self._before.items():
+            self._times.pop(key, None)
+            self._touched.pop(key, None)
+            if kept is not None:
+                self._times[key], self._touched[key] = kept
+        self._before.clear()
 
     def seen(self, key: Key, timestamp: int) -> bool:
         """Whether it happened in this group within the span before ``timestamp``, or at it."""

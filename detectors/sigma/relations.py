@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,9 +43,10 @@ def correlation(sigma: SigmaCorrelationRule, parser: Parser) -> Correlation:
         alias.alias: {reference.reference: name for reference, name in alias.mapping.items()}
         for alias in sigma.aliases
     }
+    references = tuple(_reference(name, group_by, parser, aliases, value) for name in names)
     return Correlation(
         kind=kind,
-        references=tuple(_reference(name, group_by, parser, aliases, value) for name in names),
+        references=_pinned(references, parser),
         group_by=group_by,
         span=sigma.timespan.seconds * MICROSECONDS,
         threshold=threshold,
@@ -84,6 +86,31 @@ def _reference(
     return Reference(name, tuple(map(resolve, group_by)), resolve(value) if value else ())
 
 
+def pins_agent(references: Sequence[Reference]) -> bool:
+    """Whether every group is held to the events of one agent."""
+    places = zip(*(reference.group for reference in references), strict=True)
+    return any(all(_is_agent(choice) for choice in place) for place in places)
+
+
+def _pinned(references: tuple[Reference, ...], parser: Parser) -> tuple[Reference, ...]:
+    """The references with the agent added to a group that holds a session or a call.
+
+    Whoever sends an event chooses its session and call id, so one agent could otherwise complete
+    a finding on another, or excuse it. A rule that compares agents on purpose, by counting
+    them or by an alias, stays as it is.
+    """
+    named = {column.name for one in references for choice in one.group for column in choice}
+    across = any(_is_agent(choice) for one in references for choice in (*one.group, one.value))
+    if across or not named & {"session_id", "tool_call_id"}:
+        return references
+    agent = parser.columns("agent_id")
+    return tuple(dataclasses.replace(one, group=(*one.group, agent)) for one in references)
+
+
+def _is_agent(choice: Sequence[Column]) -> bool:
+    return [column.name for column in choice] == ["agent_id"]
+
+
 def absences(value: Any, parser: Parser) -> tuple[Absence, ...]:
     """The alternatives of ``watchkeeper.not_preceded_by``: one mapping, or a list of them."""
     entries = value if isinstance(value, list) else [value]
@@ -98,7 +125,8 @@ def _absence(entry: Any, parser: Parser) -> Absence:
     if not group_by or not all(isinstance(field, str) for field in group_by):
         raise RefusedError("watchkeeper.not_preceded_by: group-by is a list of field names")
     span = SigmaCorrelationTimespan(entry["timespan"]).seconds * MICROSECONDS
-    return Absence(_reference(str(entry["rule"]), group_by, parser, {}), group_by, span)
+    (reference,) = _pinned((_reference(str(entry["rule"]), group_by, parser, {}),), parser)
+    return Absence(reference, group_by, span)
 
 
 def related_columns(rule: Rule) -> Iterator[Column]:

@@ -16,7 +16,8 @@ MICROSECONDS = 1_000_000
 class Reference:
     """A rule that a correlation counts, with the columns that make up its group and its value.
 
-    ``group`` has one entry for each group-by field: the columns to try, best first.
+    ``group`` has one entry for each group-by field: the columns to try, best first. One more,
+    the agent, may follow: a group that holds a session or a call is held to one agent.
     """
 
     rule: str

@@ -11,6 +11,7 @@ import pytest
 from detectors.base import Finding
 from detectors.drift import Drift
 from detectors.moving import REBUILD_AT, Figure
+from monitor.events import REPLAYED
 from tests.builders import event, frame
 from tests.detectors.streams import DAY, HOUR, in_order, run, sessions
 
@@ -182,3 +183,11 @@ def test_output_without_token_counts_is_measured_in_bytes() -> None:
     detector = Drift()
     [finding] = run(detector, in_order(talking("a", 230, 0, 40), talking("a", 40, LATER, 100)))
     assert finding.evidence["alarmed"] == ["output_size"]
+
+
+def test_drift_is_a_replayed_finding_only_where_replayed_sessions_show_it() -> None:
+    mark = {"attributes": {REPLAYED: "run-1"}}
+    [replayed], [live] = after(knowing(), 40, **NEW, **mark), after(knowing(), 40, **NEW)
+    assert (replayed.replayed, live.replayed) == (True, False)
+    assert replayed.event_ids == live.event_ids
+    assert replayed.finding_id != live.finding_id

@@ -5,8 +5,10 @@ from random import Random
 from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
 
+from detectors.base import Batch, Finding
 from detectors.calibration import Budget
 from detectors.engine import MAX_PROFILES, Engine
 from detectors.policy_blocks import PolicyBlocks
@@ -14,7 +16,8 @@ from detectors.registry import learners
 from detectors.sigma import SigmaDetector, load_rules
 from detectors.tool_sequence import ToolSequence
 from monitor.events import rule_fields
-from tests.builders import frame
+from tests.builders import event, frame
+from tests.detectors.sigma.sigma_rules import correlation, detection, rules
 from tests.detectors.streams import in_order, mixed, session, sessions
 
 RULE = """\
@@ -80,9 +83,111 @@ def test_a_state_goes_through_msgpack_and_names_who_starts_fresh() -> None:
     assert after.profiles() == before.profiles()
 
 
-def test_a_state_of_another_version_is_refused() -> None:
-    with pytest.raises(ValueError, match="version"):
-        Engine(None, []).restore({"version": 0, "detectors": {}})
+def test_a_state_of_another_version_lets_all_start_fresh_and_says_so() -> None:
+    engine = Engine(None, learners())
+    blank = engine.state()
+    engine.process(in_order(sessions("a", 20)))
+    engine.restore({"version": 0, "detectors": engine.state()["detectors"]})
+    assert engine.started_fresh == ("tool_sequence", "policy_blocks", "drift")
+    assert engine.state() == blank
+    assert engine.take_faults() == [("engine", "its state has version 0, not 1; all is fresh")]
+
+
+DAMAGED: tuple[Any, ...] = ({"version": 99}, {"version": 2}, {"version": 2, "table": 7}, None, [])
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_state_costs_only_the_detector_it_belongs_to(tmp_path: Path, damage: Any) -> None:
+    before = Engine(sigma(tmp_path, "high"), learners())
+    before.process(in_order(sessions("a", 20)))
+    saved = before.state()
+    for name in ("sigma", "policy_blocks"):
+        after = Engine(sigma(tmp_path, "high"), learners())
+        blank = after.state()["detectors"][name]
+        after.restore({**saved, "detectors": {**saved["detectors"], name: damage}})
+        assert after.started_fresh == (name,)
+        assert [who for who, _ in after.take_faults()] == [name]
+        assert after.state()["detectors"] == {**saved["detectors"], name: blank}
+
+
+def test_a_learner_that_fails_stops_no_rule_and_no_other_learner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = judged_in_pieces(Engine(sigma(tmp_path, "high"), learners(GENEROUS)), 500)
+    engine = Engine(sigma(tmp_path, "high"), learners(GENEROUS))
+    monkeypatch.setattr(engine.learners[0], "seen", _poison)
+    assert judged_in_pieces(engine, 500) == [one for one in whole if one.detector != "tool_sequence"]
+    [(name, fault)] = engine.take_faults()
+    assert name == "tool_sequence"
+    assert fault.startswith("ZeroDivisionError in test_engine.py:")
+    assert "an agent's words" not in fault
+    assert engine.take_faults() == []
+    assert set(engine.state()["detectors"]) == {"sigma", "policy_blocks", "drift"}
+    assert engine.tick(10**16) == []
+
+
+def test_a_learner_that_fails_at_a_tick_or_a_verdict_is_out_of_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = {"kind": "verdict", "verdict": "true_positive", "agent_id": "a", "session_id": "s"}
+    for method in ("tick", "verdict", "profiles"):
+        engine = Engine(None, [ToolSequence(), PolicyBlocks()])
+        monkeypatch.setattr(engine.learners[0], method, _poison)
+        engine.control(record)
+        engine.process(STREAM[:5])
+        engine.tick(1)
+        assert [name for name, _ in engine.take_faults()] == ["tool_sequence"]
+        assert [one.name for one in engine.learners] == ["policy_blocks"]
+
+
+@pytest.mark.parametrize("panic", [False, True])
+def test_the_rules_skip_only_the_event_at_which_they_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, panic: bool
+) -> None:
+    stream = frame(*(event(at=at, tool_name="read_secret", event_id=f"e{at}") for at in range(9)))
+    detector = sigma(tmp_path, "high")
+    judge = detector._judged
+
+    def judge_or_fail(batch: Batch) -> list[Finding]:
+        if "e5" in batch.frame["event_id"]:
+            raise pl.exceptions.PanicException("an agent's words") if panic else ZeroDivisionError
+        return judge(batch)
+
+    monkeypatch.setattr(detector, "_judged", judge_or_fail)
+    engine = Engine(detector)
+    assert [one.event_ids for one in engine.process(stream)] == [(f"e{n}",) for n in range(9) if n != 5]
+    assert [one.row for one in engine.process(stream)] == [0, 1, 2, 3, 4, 6, 7, 8]
+    [(name, fault)] = engine.take_faults()
+    assert name == "sigma"
+    assert fault.endswith("event e5 was not judged by the rules")
+    assert "an agent's words" not in fault
+
+
+def test_correlations_count_no_event_twice_when_a_batch_is_judged_in_halves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rule_set = rules(STORM)
+    detector = SigmaDetector(rule_set)
+    judge = detector._judged
+
+    def fail_late(batch: Batch) -> list[Finding]:
+        found = judge(batch)
+        if batch.frame.height > 1:
+            raise ZeroDivisionError
+        return found
+
+    monkeypatch.setattr(detector, "_judged", fail_late)
+    denials = [event("policy.checked", at, policy_decision="deny") for at in range(4)]
+    assert Engine(detector).process(frame(*denials)) == []
+
+
+def _poison(*_: Any) -> Any:
+    raise ZeroDivisionError("an agent's words")
+
+
+STORM = detection("{policy_decision: deny}", name="deny", level="") + correlation(
+    "{type: event_count, rules: [deny], group-by: [session_id], timespan: 60s, condition: {gte: 5}}"
+)
 
 
 def test_profiles_say_how_much_is_known_of_each_agent() -> None:

@@ -11,6 +11,7 @@ from detectors.base import MAX_EVENT_IDS, Finding
 from detectors.calibration import Budget
 from detectors.gamma_poisson import Expected, History, expect, tail
 from detectors.policy_blocks import PolicyBlocks
+from monitor.events import REPLAYED
 from tests.builders import event, frame
 from tests.detectors.streams import DAY, MINUTE, in_order, run, session, sessions
 
@@ -105,7 +106,7 @@ def test_a_refusal_that_two_events_tell_of_counts_once() -> None:
     detector = PolicyBlocks(Budget(5.0))
     run(detector, frame(*told))
     [[_, _, known]] = detector.state()["agents"]
-    assert [refusal[1] for refusal in known[2]] == [told[0].event_id, told[2].event_id, told[4].event_id]
+    assert [refusal[1] for refusal in known[2][0]] == [told[0].event_id, told[2].event_id, told[4].event_id]
 
 
 def test_a_found_attack_does_not_become_the_reference() -> None:
@@ -157,3 +158,35 @@ def test_a_short_history_borrows_its_mean_and_doubts_it() -> None:
     fresh, known = expect(History(), pool), expect(pool, pool)
     assert fresh.mean == pytest.approx(known.mean, rel=0.05)
     assert fresh.spread > known.spread
+
+
+def replayed(told: list[Any]) -> list[Any]:
+    for one in told:
+        one.attributes = {REPLAYED: "run-1"}
+    return told
+
+
+def test_replayed_refusals_count_towards_no_live_finding() -> None:
+    assert judged(knowing(), replayed(burst(2, "old")), burst(2, "new", LATER + MINUTE)) == []
+
+
+def test_the_quiet_hour_after_a_replayed_finding_silences_no_live_one() -> None:
+    found = judged(knowing(), replayed(burst(9, "old")), burst(9, "new", LATER + MINUTE))
+    assert [(one.replayed, one.session_id) for one in found] == [(True, "old"), (False, "new")]
+
+
+def test_a_replay_of_the_same_session_is_another_session_with_another_finding_id() -> None:
+    found = judged(knowing(), replayed(burst(9)), burst(9))
+    assert [one.replayed for one in found] == [True, False]
+    assert found[0].event_ids == found[1].event_ids
+    assert found[0].finding_id != found[1].finding_id
+
+
+def test_much_replayed_activity_does_not_excuse_live_refusals() -> None:
+    def spread() -> list[list[Any]]:
+        return [burst(1, f"b{n}", LATER + n * MINUTE) for n in range(9)]
+
+    [alone] = judged(knowing(), *spread())
+    busy = replayed(sessions("invoice-agent", 100, every=1.0, start=LATER - 200))
+    [beside] = judged(knowing(), busy, *spread())
+    assert (beside.evidence["window"], beside.event_ids) == (alone.evidence["window"], alone.event_ids)

@@ -64,3 +64,13 @@ def test_a_session_without_an_id_is_known_by_its_workflow_or_task() -> None:
     assert len(keys) == 3
     assert session_key(None, None, None) == ""
     assert len(session_key("x" * 100_000, None, None)) < 200
+
+
+def test_live_and_replayed_sessions_of_one_id_are_two_and_end_apart() -> None:
+    sessions = table()
+    for replayed in (False, True):
+        sessions.advance("default", 0, replayed)
+        sessions.heard("default", "agent", None, "s1", replayed).first_event = f"replayed {replayed}"
+    assert [live.replayed for live in sessions.find("default", "agent", "s1")] == [False, True]
+    assert [live.first_event for live in sessions.advance("default", 2 * QUIET, True)] == ["replayed True"]
+    assert [live.first_event for live in sessions.find("default", "agent", "s1")] == ["replayed False"]

@@ -12,6 +12,7 @@ from detectors.calibration import Budget
 from detectors.engine import Engine
 from detectors.markov import Context, Model, context_keys, surprise
 from detectors.tool_sequence import MOST_ALERTS, ToolSequence
+from monitor.events import REPLAYED
 from tests.builders import event, frame
 from tests.detectors.streams import DAY, HOUR, MINUTE, in_order, run, session, sessions
 
@@ -218,3 +219,40 @@ def test_a_context_of_ever_new_tools_forgets_and_stays_small() -> None:
 
 def test_contexts_reach_three_steps_back() -> None:
     assert context_keys(["a", "b", "c", "d"]) == ["", "d", "c\x1fd", "b\x1fc\x1fd"]
+
+
+def odd_replayed(detector: ToolSequence, count: int) -> list[list[Finding]]:
+    mark = {"attributes": {REPLAYED: "run-1"}}
+    steps = ["read_inbox", "print"]
+    return [judged(detector, steps, f"n{n}", at=LATER + n * HOUR, **mark) for n in range(count)]
+
+
+def test_alerts_on_replayed_sessions_use_up_none_on_live_ones() -> None:
+    detector = knowing()
+    assert all(one.replayed for [one] in odd_replayed(detector, MOST_ALERTS))
+    [live] = judged(detector, ["read_inbox", "print"], "n0", at=LATER + HOUR)
+    assert not live.replayed
+
+
+def test_a_replay_of_the_same_session_has_a_finding_id_of_its_own() -> None:
+    [[replayed]], [live] = odd_replayed(knowing(), 1), judged(knowing(), ["read_inbox", "print"], "n0")
+    assert replayed.event_ids == live.event_ids
+    assert replayed.finding_id != live.finding_id
+
+
+def test_a_verdict_on_a_replayed_session_is_about_the_step_and_holds_live_too() -> None:
+    for ruling, found in ((True, True), (False, False)):
+        detector = knowing()
+        odd_replayed(detector, 1)
+        detector.verdict("default", "invoice-agent", "n0", ruling)
+        assert bool(judged(detector, ["read_inbox", "print"], "new", at=LATER + HOUR)) is found
+
+
+def test_replayed_history_warms_the_profile_that_live_sessions_are_judged_by() -> None:
+    detector = ToolSequence(BUDGET)
+    told = [*sessions("invoice-agent", 250), *sessions("agent-0", 250, start=1)]
+    for one in told:
+        one.attributes = {REPLAYED: "run-1"}
+    assert run(detector, in_order(told)) == []
+    [live] = judged(detector, ODD)
+    assert not live.replayed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,9 +15,9 @@ from detectors.sigma import SigmaDetector
 from detectors.sigma.correlation import LATENESS, MAX_GROUPS, Correlator, Hit
 from detectors.sigma.preceding import Preceding
 from detectors.sigma.rule import MICROSECONDS, Correlation, Reference
-from monitor.events import Record
+from monitor.events import REPLAYED, Record
 from tests.builders import START, batch, event
-from tests.detectors.sigma.sigma_rules import correlation, cut, detection, found, rules
+from tests.detectors.sigma.sigma_rules import build_frame, correlation, cut, detection, found, rules
 
 DENY = detection("{event_type: policy.checked, policy_decision: deny}", name="deny", level="")
 READ = detection("{tool_name: read}", number=2, name="read", level="")
@@ -202,7 +204,7 @@ def spec(kind: str = "event_count", threshold: int = 2, bases: int = 1) -> Corre
 
 
 def hit(at: float, base: int = 0) -> Hit:
-    return Hit(int(at * MICROSECONDS), base, f"e{at}-{base}", "tool.executed", None, None)
+    return Hit(int(at * MICROSECONDS), base, f"e{at}-{base}", "tool.executed", None, None, "declared")
 
 
 def test_groups_and_hits_are_bounded_and_the_least_recently_used_go_first() -> None:
@@ -371,7 +373,7 @@ def test_the_streams_of_that_test_have_findings_of_every_rule() -> None:
 def test_a_count_fires_exactly_if_some_window_holds_enough(moments: list[int], threshold: int) -> None:
     correlator = Correlator(spec(threshold=threshold))
     fired = any(
-        correlator.add(("t",), Hit(at * MICROSECONDS, 0, str(n), "x", None, None))
+        correlator.add(("t",), Hit(at * MICROSECONDS, 0, str(n), "x", None, None, "declared"))
         for n, at in enumerate(moments)
     )
     enough = any(sum(start <= at <= start + 60 for at in moments) >= threshold for start in moments)
@@ -383,7 +385,7 @@ def test_a_count_fires_exactly_if_some_window_holds_enough(moments: list[int], t
 def test_a_chain_fires_exactly_if_one_exists(steps: list[tuple[int, int]], ordered: bool) -> None:
     correlator = Correlator(spec("temporal_ordered" if ordered else "temporal", 3, 3))
     fired = any(
-        correlator.add(("t",), Hit(at * MICROSECONDS, base, str(n), "x", None, None))
+        correlator.add(("t",), Hit(at * MICROSECONDS, base, str(n), "x", None, None, "declared"))
         for n, (at, base) in enumerate(steps)
     )
     placed = [[(at, n) for n, (at, base) in enumerate(steps) if base == wanted] for wanted in range(3)]
@@ -408,3 +410,105 @@ def test_a_tick_between_batches_changes_no_finding() -> None:
     assert [finding.finding_id for finding in findings] == [
         finding.finding_id for finding in cut(rule_set, events, [])
     ]
+
+
+STEAL = ORDERED.replace("level: high\n", "level: critical\nresponse: {action: stop, scope: agent}\n")
+
+
+def test_one_agent_cannot_complete_a_finding_on_another() -> None:
+    forged = call("read", 0, agent_id="mallory", session_id="s1", tool_call_id="c1")
+    ordinary = call("send", 1, agent_id="victim", session_id="s1", tool_call_id="c1")
+    for group in ("[session_id]", "[tool_call_id]", "[session_id, tool_call_id]", "[session.id]"):
+        text = STEAL.replace("[session_id]", group)
+        assert found(rules(text), forged, ordinary) == []
+        [finding] = found(
+            rules(text), forged, ordinary, call("send", 2, agent_id="mallory", tool_call_id="c1")
+        )
+        assert finding.agent_id == "mallory"
+
+
+def test_denials_of_another_agent_are_not_counted() -> None:
+    others = [deny(at, agent_id="mallory", event_id=f"m{at}") for at in (0, 1)]
+    assert times(THREE, *others, deny(2)) == []
+    assert times(THREE, *others, deny(2), deny(3), deny(4)) == [4]
+
+
+def test_an_approval_sent_by_another_agent_excuses_nothing() -> None:
+    forged = event("tool.approved", at=0, agent_id="mallory", tool_call_id="c1")
+    run = event("tool.executed", at=1, agent_id="victim", tool_call_id="c1", risk_tier="high")
+    assert len(found(rules(UNAPPROVED), forged, run)) == 1
+    own = event("tool.approved", at=0, agent_id="victim", tool_call_id="c1")
+    assert found(rules(UNAPPROVED), own, run) == []
+
+
+def test_a_rule_that_compares_agents_on_purpose_still_does() -> None:
+    text = DENY + correlation(
+        "{type: value_count, rules: [deny], group-by: [session_id], timespan: 60s, "
+        "condition: {field: agent_id, gte: 3}}"
+    )
+    assert times(text, *(deny(at, agent_id=f"a{at}") for at in range(3))) == [2]
+
+
+def test_a_finding_is_no_better_founded_than_its_least_sure_event() -> None:
+    def identity(*identities: str) -> str:
+        denials = [deny(at, identity=one) for at, one in enumerate(identities)]
+        return found(rules(THREE), *denials)[0].identity
+
+    assert identity("bound", "bound", "bound") == "bound"
+    assert identity("declared", "bound", "bound") == "declared"
+    assert identity("bound", "provisional", "declared") == "provisional"
+
+
+def replayed(record: Any) -> Any:
+    record.attributes = {**(record.attributes or {}), REPLAYED: "run-1"}
+    return record
+
+
+def test_a_replayed_step_and_a_live_one_make_no_finding() -> None:
+    assert found(rules(STEAL), replayed(call("read", 0)), call("send", 1)) == []
+    assert found(rules(STEAL), call("read", 0), replayed(call("send", 1))) == []
+
+
+def test_replayed_denials_silence_no_live_ones() -> None:
+    storm = [replayed(deny(at, event_id=f"old{at}")) for at in range(3)]
+    findings = found(rules(THREE), *storm, deny(3), deny(4), deny(5))
+    assert [(one.replayed, one.event_count) for one in findings] == [(True, 3), (False, 3)]
+    assert [one.event_ids[0] for one in findings] == ["old0", deny(3).event_id]
+
+
+def test_the_same_events_replayed_make_findings_with_ids_of_their_own() -> None:
+    for text, events in ((THREE, (deny(0), deny(1), deny(2))), (WIPES, (call("wipe", 0),))):
+        [live] = found(rules(text), *events)
+        [again] = found(rules(text), *map(replayed, events))
+        assert live.finding_id != again.finding_id
+        assert again.replayed
+
+
+def test_a_replayed_approval_does_not_precede_a_live_call() -> None:
+    approval = event("tool.approved", at=0, tool_call_id="c1")
+    run = event("tool.executed", at=1, tool_call_id="c1", risk_tier="high")
+    assert len(found(rules(UNAPPROVED), replayed(approval), run)) == 1
+
+
+WIPES = detection("{tool_name: wipe}", number=9)
+
+
+def test_a_batch_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule_set = rules(THREE + ORDERED.replace("correlation 100", "ordered").replace("000100", "000101")
+                     + UNAPPROVED)  # fmt: skip
+    before = [deny(0), call("read", 0), event("tool.approved", at=0, tool_call_id="c1")]
+    poisoned = [deny(1), call("read", 1, session_id="s2"), call("send", 1),
+                event("tool.approved", at=1, tool_call_id="c2"), deny(2)]  # fmt: skip
+    detector = SigmaDetector(rule_set)
+    detector.process(Batch(build_frame(rule_set, before)))
+    state = msgspec.msgpack.encode(detector.state())
+    with monkeypatch.context() as patch:
+        patch.setattr("detectors.sigma.detector.findings", _raise)
+        with pytest.raises(ZeroDivisionError):
+            detector.process(Batch(build_frame(rule_set, poisoned)))
+    assert msgspec.msgpack.encode(detector.state()) == state
+    assert len(detector.process(Batch(build_frame(rule_set, poisoned)))) == 2
+
+
+def _raise(*_: Any) -> Any:
+    raise ZeroDivisionError

@@ -166,3 +166,18 @@ def test_base_rules_report_only_where_generate_says_so_and_they_have_a_level() -
     assert loud("false", "low") == [False]
     assert loud("true", "low") == [True]
     assert loud("true", "") == [False]
+
+
+STOPPING = "level: high\nresponse: {action: stop, scope: agent}\n"
+
+
+@pytest.mark.parametrize("group", ["tool_name", "reviewer_id", "delegated_by"])
+def test_a_response_is_refused_where_one_agent_could_have_another_stopped(group: str) -> None:
+    text = detection("{tool_name: pay}", name="pay", level="") + correlation(
+        f"{{type: event_count, rules: [pay], group-by: [{group}], timespan: 60s, condition: {{gte: 3}}}}"
+    )
+    assert faults(text) == []
+    [reason] = faults(text.replace("level: high\n", STOPPING))
+    assert "add session_id or agent_id to group-by" in reason
+    for pinned in ("session_id", "agent_id", "tool_call_id", "gen_ai.agent.name"):
+        assert faults(text.replace("level: high\n", STOPPING).replace(group, pinned)) == []
