@@ -89,7 +89,9 @@ def usual_port() -> int:
 def empty(home: Path) -> None:
     """Make the folder anew, if it is not there or was a demo's."""
     if home.exists() and any(home.iterdir()) and not (home / MARKER).exists():
-        raise SettingsError(f"{home} holds something that is not a demo's; choose another folder with --data")
+        raise SettingsError(
+            f"{home} holds something that is not a demo's; choose another: watchkeeper --data FOLDER demo"
+        )
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True, mode=0o700)
     (home / MARKER).touch()

@@ -43,15 +43,20 @@ def read_runtime(data: Path) -> Runtime | None:
     try:
         runtime = msgspec.json.decode(runtime_file(data).read_bytes(), type=Runtime)
         os.kill(runtime.pid, 0)
-    except (OSError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError, msgspec.DecodeError):
         return None
+    except PermissionError:
+        raise DaemonRunning(f"{data} belongs to somebody else; run this as the daemon's user") from None
     return runtime
 
 
 @contextmanager
 def sole_owner(data: Path) -> Iterator[None]:
     """Hold the data folder; raises DaemonRunning where somebody else does."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise OSError(f"data: {data} cannot be the data folder: {error.strerror}") from None
     if data.stat().st_mode & 0o077:
         data.chmod(0o700)
     with (data / "lock").open("a+") as lock:
@@ -61,7 +66,7 @@ def sole_owner(data: Path) -> Iterator[None]:
             lock.seek(0)
             raise DaemonRunning(
                 f"{data} is in use by process {lock.read().strip() or 'unknown'}; "
-                "stop that daemon, or choose another folder with --data"
+                "stop that daemon, or choose another folder: watchkeeper --data FOLDER serve"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -9,11 +9,22 @@ import ipaddress
 import os
 import tomllib
 from base64 import b64decode
+from collections.abc import Iterator
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PACKAGE = Path(__file__).parent
@@ -127,6 +138,13 @@ class EndpointSettings(Section):
     secrets: list[SecretStr] = Field(min_length=1, description="Standard Webhooks secrets, newest first")
     token: SecretStr | None = Field(None, description="bearer token, where the endpoint asks for one")
 
+    @model_validator(mode="after")
+    def _callable(self) -> EndpointSettings:
+        scheme = urlsplit(self.url).scheme
+        if scheme != "https" and not (scheme == "http" and self.allow_private):
+            raise ValueError("url must begin with https://; http:// needs allow_private = true")
+        return self
+
     @field_validator("secrets")
     @classmethod
     def _decodable(cls, value: list[SecretStr]) -> list[SecretStr]:
@@ -211,6 +229,23 @@ class Settings(BaseSettings):
         return self.model_dump(mode="json")
 
 
+def _said(fault: Any, file: Path | None) -> str:
+    """A validation fault as a line for people: where, what, and the name that was probably meant."""
+    where = ".".join(map(str, fault["loc"]))
+    told = f"{file}: {where}" if file else where
+    if fault["type"] != "extra_forbidden":
+        return f"{told}: {fault['msg'].removeprefix('Value error, ')}"
+    near = get_close_matches(where, list(_names(Settings, "")), n=1)
+    return f"{told}: unknown setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{prefix}{name}.")
+
+
 def load(file: Path | None = None, **overrides: Any) -> Settings:
     """Read settings from ``file`` (or WATCHKEEPER_CONFIG) and the environment.
 
@@ -239,8 +274,7 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError("\n".join(_said(fault, file) for fault in error.errors())) from None
     if settings.edge.keyless_loopback and not settings.edge.loopback:
         raise SettingsError(
             "edge.keyless_loopback: only with a loopback edge.host; "

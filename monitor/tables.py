@@ -140,11 +140,22 @@ def status_page(status: Mapping[str, Any]) -> RenderableType:
     """Processes, what waits, and what is warm."""
     table = _table("process", "pid", "last sign of life", "counters")
     for process in status["processes"]:
-        counters = ", ".join(f"{name} {value:,.0f}" for name, value in sorted(process["metrics"].items()))
+        counted = {name: value for name, value in process["metrics"].items() if not name.endswith("_at")}
+        counters = ", ".join(f"{name} {value:,.0f}" for name, value in sorted(counted.items()))
         age = f"{process['age_seconds']:.1f} s ago"
         table.add_row(process["name"], str(process["pid"]), age, counters)
     rows = [(name.replace("_", " "), value) for name, value in status.items() if name != "processes"]
-    return Group(table, Text(), facts((name, value) for name, value in rows if not isinstance(value, list)))
+    told = [
+        (
+            name,
+            ", ".join(f"{count} {word}" for word, count in value.items())
+            if isinstance(value, dict)
+            else value,
+        )
+        for name, value in rows
+        if not isinstance(value, list)
+    ]
+    return Group(table, Text(), facts(told))
 
 
 def check_page(found: Mapping[str, Any]) -> RenderableType:

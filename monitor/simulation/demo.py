@@ -58,6 +58,8 @@ def run_demo(
             watcher.look()
             time.sleep(POLL_SECONDS)
         watcher.summary()
+        if not once:
+            report.say("the fleet runs on, and the console with it; Ctrl-C ends both")
         while not once:
             watcher.look()
             time.sleep(POLL_SECONDS)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from monitor.simulation.plan import Member
@@ -16,8 +17,8 @@ from monitor.simulation.sessions import Session
 
 AGENT = Path(__file__).with_name("agent.py")
 
-REST_SECONDS = 240.0
-"""After its first round an agent rests this long between sessions: the pace of its history."""
+REST_SECONDS = (30.0, 60.0)
+"""After its first round an agent rests about this long between sessions, each agent at its own pace."""
 
 END_SECONDS = 5.0
 
@@ -30,7 +31,12 @@ class AgentProcess:
     def __init__(self, member: Member, url: str, key: str | None, run: str, listen: Listener) -> None:
         self.member = member
         self.run = run
-        self._script = {"url": url, "key": key, "run": run, "rest": REST_SECONDS}
+        self._script = {
+            "url": url,
+            "key": key,
+            "run": run,
+            "rest": Random(member.agent_id).uniform(*REST_SECONDS),  # noqa: S311 - a simulation
+        }
         self._listen = listen
         self._done: set[str] = set()
         self._process: subprocess.Popen[str] | None = None
