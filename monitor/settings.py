@@ -166,7 +166,9 @@ class ContainmentSettings(Section):
     mode: Mode = Field(Mode.SHADOW, description="what automatic orders may do where nothing else is said")
     rules: dict[str, Mode] = Field(default_factory=dict, description="mode by rule id")
     agents: dict[str, Mode] = Field(default_factory=dict, description="mode by agent pattern; mildest wins")
-    max_stops_per_hour: int = Field(3, ge=0, description="cap of automatic stops")
+    max_stops_per_hour: int = Field(
+        3, ge=0, description="agents of one tenant that automatic orders may stop in an hour"
+    )
     cooldown_seconds: float = Field(300, ge=0, description="time between automatic orders for one target")
     stale_seconds: float = Field(
         900, gt=0, description="age of telemetry at which a human decides, after an outage say"

@@ -1,7 +1,8 @@
 """The proof that a stopped target fell silent (KILL-SWITCH, Proof).
 
 Everything is judged in the spool's time: events say when something happened, ticks say
-how far time has come. The endpoint's word alone never makes an order contained.
+how far time has come. What an agent dates back counts from its arrival, less a bounded
+lateness. The endpoint's word alone never makes an order contained.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import polars as pl
 from sqlalchemy import and_, or_, select
 
 from detectors.base import MAX_EVENT_IDS, Finding, stable_id
 from monitor.response.body import rfc3339
+from monitor.response.heard import Heard, Row
 from monitor.response.orders import OrderDesk
 from monitor.response.states import IN_FLIGHT
 from monitor.settings import ContainmentSettings
@@ -28,6 +31,9 @@ ALIVE_US = 30 * SECOND_US
 
 WATCH_US = 600 * SECOND_US
 """How long a contained target is still watched for activity."""
+
+LATENESS_SECONDS = 60.0
+"""How long an honest event may be under way; what arrives later than that happened later."""
 
 MAX_WATCHED = 1000
 MAX_SOURCES = 64
@@ -55,11 +61,15 @@ class Watched:
             return False
         return environment is None or order.environment in (None, environment)
 
+    def ever_heard(self) -> bool:
+        """Whether there was anything to fall silent. A rule orders only what it has judged."""
+        return bool(self.sources) or self.acted_at is not None or self.order.initiator_type == "rule"
+
     def heard_at(self) -> int:
         """When the target's source last spoke of anybody else; 0 for never.
 
-        Where the target itself has not been heard since the order, its source is not
-        known, and all of its tenant's telemetry counts.
+        Where the target is known to have been heard but no longer where, all of its
+        tenant's telemetry counts.
         """
         return max(
             (at for name, at in self.heard.items() if not self.sources or name in self.sources), default=0
@@ -71,16 +81,24 @@ class SilenceProof:
 
     ``observe`` and ``tick`` return a finding where a target acts after its stop; the order
     fails at the call after that, when the caller has filed the finding, so that a crash in
-    between finds it again, under the same id.
+    between finds it again, under the same id. Who was heard before an order is remembered
+    in memory only; the order's row keeps ``last_action_at`` over a restart.
     """
 
     def __init__(
-        self, state: State, orders: OrderDesk, settings: ContainmentSettings, refresh_seconds: float = 0.5
+        self,
+        state: State,
+        orders: OrderDesk,
+        settings: ContainmentSettings,
+        refresh_seconds: float = 0.5,
+        lateness_seconds: float = LATENESS_SECONDS,
     ) -> None:
         self._state = state
         self._orders = orders
         self._grace_seconds = settings.grace_seconds
         self._refresh_seconds = refresh_seconds
+        self._lateness = timedelta(seconds=lateness_seconds)
+        self._heard = Heard()
         self._refresh_at = 0.0
         self._stale = threading.Event()
         self._watched: dict[str, Watched] = {}
@@ -88,11 +106,14 @@ class SilenceProof:
         orders.on_wake(self._stale.set)
 
     def observe(self, frame: pl.DataFrame) -> list[Finding]:
-        """Take in one judged micro-batch. Costs next to nothing while no order is open."""
+        """Take in one judged micro-batch. While no order is open only who was heard is noted."""
         self._refresh()
+        live = frame.filter(~pl.col("replayed"))
+        rows = self._grouped(live)
+        self._heard.take(rows)
         if not self._watched:
             return []
-        self._take(frame.filter(~pl.col("replayed")))
+        self._take(live, rows)
         return self._judge()
 
     def tick(self, now_us: int) -> list[Finding]:
@@ -121,22 +142,41 @@ class SilenceProof:
             if known := self._watched.get(request_id):
                 known.order = order
             else:
-                self._watched[request_id] = Watched(order, order.last_action_at)
+                self._watched[request_id] = self._begin(order)
         self._watched = {key: self._watched[key] for key in found}
 
-    def _take(self, frame: pl.DataFrame) -> None:
-        """Note who acted and who was heard. Nothing happened later than it arrived."""
-        arrived = pl.min_horizontal("timestamp", "ingested_at").dt.timestamp("us")
-        source_name = pl.col("source").fill_null("")
-        groups = frame.group_by("tenant", source_name, "agent_id", "environment", "session_id").agg(
-            arrived.max().alias("heard"),
-            arrived.filter(pl.col("event_type").is_in(ACTIONS)).max().alias("acted"),
+    def _begin(self, order: Order) -> Watched:
+        """Watch an order, with what is known of its target from before it."""
+        session_id = order.session_id if order.scope == "session" else None
+        sources, acted = self._heard.of(order.tenant, order.agent_id or "", order.environment, session_id)
+        watched = Watched(order, order.last_action_at, sources=sources)
+        if acted is not None:
+            watched.acted_at = max(acted, order.last_action_at or 0)
+        return watched
+
+    def _grouped(self, frame: pl.DataFrame) -> list[Row]:
+        """Who was heard and who acted. Nothing happened later than it arrived."""
+        heard = pl.min_horizontal("timestamp", "ingested_at").dt.timestamp("us")
+        groups = frame.group_by(
+            "tenant", pl.col("source").fill_null(""), "agent_id", "environment", "session_id"
+        ).agg(
+            heard.max().alias("heard"),
+            self._acted().filter(pl.col("event_type").is_in(ACTIONS)).max().alias("acted"),
         )
+        return list(groups.iter_rows())
+
+    def _acted(self) -> pl.Expr:
+        """When an action counts as done: never after its arrival, nor long before it."""
+        happened = pl.min_horizontal("timestamp", "ingested_at")
+        return pl.max_horizontal(happened, pl.col("ingested_at") - self._lateness).dt.timestamp("us")
+
+    def _take(self, frame: pl.DataFrame, rows: list[Row]) -> None:
+        """Note what the watched targets and the telemetry around them did."""
         by_agent: dict[tuple[str, str | None], list[Watched]] = {}
         for watched in self._watched.values():
             by_agent.setdefault((watched.order.tenant, watched.order.agent_id), []).append(watched)
         unproven = [each for each in self._watched.values() if each.order.state != "contained"]
-        for tenant, source, agent_id, environment, session_id, heard, acted in groups.iter_rows():
+        for tenant, source, agent_id, environment, session_id, heard, acted in rows:
             for watched in by_agent.get((tenant, agent_id), ()):
                 if watched.is_target(agent_id, environment, session_id):
                     _note_target(watched, source, acted)
@@ -148,7 +188,7 @@ class SilenceProof:
         for watched in self._watched.values():
             limit = self._limit(watched.order)
             if limit is not None and not watched.event_ids and (watched.acted_at or 0) > limit:
-                watched.event_ids = _actions_after(frame, watched, arrived, limit)
+                watched.event_ids = _actions_after(frame, watched, self._acted(), limit)
 
     def _limit(self, order: Order) -> int | None:
         """After this, what the target does is a violation; None before a confirmation."""
@@ -157,6 +197,8 @@ class SilenceProof:
     def _judge(self) -> list[Finding]:
         findings = []
         for watched in list(self._watched.values()):
+            if watched.acted_at is not None and watched.order.last_action_at is None:
+                self._update(watched)  # over a restart, only the row knows that the target was heard
             limit = self._limit(watched.order)
             if limit is None or watched.order.state in IN_FLIGHT:
                 continue
@@ -171,6 +213,12 @@ class SilenceProof:
 
     def _prove(self, watched: Watched, limit: int) -> None:
         """Contained, once the telemetry around the target has come past ``limit`` without it."""
+        if not watched.ever_heard():
+            if self._clock >= limit:
+                self._say(
+                    watched, f"silence not provable: nothing was ever heard from {_named(watched.order)}"
+                )
+            return
         heard = watched.heard_at()
         assert watched.order.confirmed_at is not None
         alive = heard > watched.order.confirmed_at and heard >= self._clock - ALIVE_US
@@ -181,9 +229,11 @@ class SilenceProof:
         elif self._clock >= limit:
             since = f"since {rfc3339(heard)}" if heard else "since the order"
             where = ", ".join(sorted(name or "(unnamed)" for name in watched.sources)) or "any source"
-            detail = f"silence not provable: nobody else heard on {where} {since}"
-            if watched.order.detail != detail:
-                self._update(watched, detail=detail)
+            self._say(watched, f"silence not provable: nobody else heard on {where} {since}")
+
+    def _say(self, watched: Watched, detail: str) -> None:
+        if watched.order.detail != detail:
+            self._update(watched, detail=detail)
 
     def _contain(self, watched: Watched, silent_at: int) -> None:
         known = (
@@ -222,7 +272,6 @@ class SilenceProof:
         assert order.confirmed_at is not None
         assert watched.acted_at is not None
         seconds = (watched.acted_at - order.confirmed_at) / SECOND_US
-        what = f"session {order.session_id!r} of agent" if order.scope == "session" else "agent"
         return Finding(
             finding_id=stable_id("f", RULE_ID, order.request_id),
             detector="watchkeeper",
@@ -230,7 +279,7 @@ class SilenceProof:
             rule_version="1",
             title="A stopped agent is still active",
             reason=(
-                f"The stop of {what} {order.agent_id!r} was confirmed, yet it acted {seconds:.1f} s later "
+                f"The stop of {_named(order)} was confirmed, yet it acted {seconds:.1f} s later "
                 f"({self._grace_seconds:g} s allowed)"
             ),
             level="critical",
@@ -253,6 +302,11 @@ class SilenceProof:
         )
 
 
+def _named(order: Order) -> str:
+    what = f"session {order.session_id!r} of agent" if order.scope == "session" else "agent"
+    return f"{what} {order.agent_id!r}"
+
+
 def _note_target(watched: Watched, source: str, acted: int | None) -> None:
     if source in watched.sources or len(watched.sources) < MAX_SOURCES:
         watched.sources.add(source)
@@ -265,12 +319,12 @@ def _note_other(watched: Watched, source: str, heard: int) -> None:
         watched.heard[source] = max(heard, watched.heard.get(source, 0))
 
 
-def _actions_after(frame: pl.DataFrame, watched: Watched, arrived: pl.Expr, limit: int) -> tuple[str, ...]:
+def _actions_after(frame: pl.DataFrame, watched: Watched, acted: pl.Expr, limit: int) -> tuple[str, ...]:
     order = watched.order
     mine = (pl.col("tenant") == order.tenant) & (pl.col("agent_id") == order.agent_id)
     if order.scope == "session":
         mine &= pl.col("session_id") == order.session_id
     if order.environment is not None:
         mine &= pl.col("environment").is_null() | (pl.col("environment") == order.environment)
-    late = frame.filter(mine & pl.col("event_type").is_in(ACTIONS) & (arrived > limit))
+    late = frame.filter(mine & pl.col("event_type").is_in(ACTIONS) & (acted > limit))
     return tuple(late["event_id"].head(MAX_EVENT_IDS))

@@ -31,8 +31,8 @@ def request_of(alert: Alert, response: Mapping[str, Any], arrived_at: int) -> Re
     )
 
 
-def order_key(alert_id: str, response: Mapping[str, Any], request: Request) -> str:
-    """The order's id, which is also its idempotency key: one for an alert and a target."""
+def order_key(alert_id: str, response: Mapping[str, Any], request: Request, attempt: int = 1) -> str:
+    """The order's id, which is also its idempotency key: one for an alert, a target and an attempt."""
     parts: list[str | None] = [
         alert_id,
         response["action"],
@@ -41,6 +41,8 @@ def order_key(alert_id: str, response: Mapping[str, Any], request: Request) -> s
         request.agent_id,
         request.session_id,
     ]
+    if attempt > 1:
+        parts.append(str(attempt))
     return str(uuid.uuid5(_KEYS, msgspec.json.encode(parts).decode()))
 
 

@@ -8,15 +8,21 @@ from fnmatch import fnmatchcase
 from monitor.settings import EndpointSettings
 
 
-def chain_for(
+def chains_for(
     endpoints: Sequence[EndpointSettings], agent_id: str, environment: str | None
-) -> list[EndpointSettings]:
-    """The endpoints that serve this agent in this environment, in the order of the settings.
+) -> list[list[EndpointSettings]]:
+    """Chains of endpoints for this agent; in each, the first that confirms will do.
 
-    An agent without an environment is served only by patterns that match the empty text.
+    In a known environment those that serve it are one chain, in the order of the settings.
+    Where the environment is not known, the agent may run in any: then there is one chain
+    for each pattern of environments, and every one of them must confirm.
     """
-    return [
-        endpoint
-        for endpoint in endpoints
-        if fnmatchcase(agent_id, endpoint.agents) and fnmatchcase(environment or "", endpoint.environments)
-    ]
+    chains: dict[str, list[EndpointSettings]] = {}
+    for endpoint in endpoints:
+        if not fnmatchcase(agent_id, endpoint.agents):
+            continue
+        if environment is None:
+            chains.setdefault(endpoint.environments, []).append(endpoint)
+        elif fnmatchcase(environment, endpoint.environments):
+            chains.setdefault("", []).append(endpoint)
+    return list(chains.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, distinct, func, or_, select
 from sqlalchemy.orm import Session
 
 from monitor.settings import ContainmentSettings, Mode
@@ -36,9 +36,12 @@ class Request:
 
 @dataclass(frozen=True)
 class History:
-    """What automatic orders did lately; times in microseconds since the epoch."""
+    """What automatic orders did lately; times in microseconds since the epoch.
 
-    stops_last_hour: int = 0
+    ``others_last_hour`` counts the tenant's other agents that were ordered stopped, in whole or in part.
+    """
+
+    others_last_hour: int = 0
     last_order_at: int | None = None
 
 
@@ -79,10 +82,10 @@ def _hold(
     for pattern in settings.protected:
         if fnmatchcase(request.agent_id, pattern):
             return f"protected: only a human may stop agents like {pattern!r}"
-    if history.stops_last_hour >= settings.max_stops_per_hour:
+    if history.others_last_hour >= settings.max_stops_per_hour:
         return (
-            f"cap: {history.stops_last_hour} automatic orders in the last hour, "
-            f"{settings.max_stops_per_hour} allowed"
+            f"cap: automatic orders against {history.others_last_hour} other agents of this tenant "
+            f"in the last hour, {settings.max_stops_per_hour} agents allowed"
         )
     cooldown_us = int(settings.cooldown_seconds * 1_000_000)
     if history.last_order_at is not None and now - history.last_order_at < cooldown_us:
@@ -92,29 +95,31 @@ def _hold(
 
 
 def covers(request: Request) -> ColumnElement[bool]:
-    """Orders whose target holds this one: the agent itself, or that same session of it."""
+    """Orders whose target holds this one: the agent itself, or that same session of it.
+
+    What names no environment is taken for the same agent in any, on either side.
+    """
     scopes: list[ColumnElement[bool]] = [Order.scope == "agent"]
     if request.session_id is not None:
         scopes.append(and_(Order.scope == "session", Order.session_id == request.session_id))
-    return and_(
-        Order.tenant == request.tenant,
-        Order.agent_id == request.agent_id,
-        or_(Order.environment.is_(None), Order.environment == request.environment),
-        or_(*scopes),
-    )
+    same = and_(Order.tenant == request.tenant, Order.agent_id == request.agent_id, or_(*scopes))
+    if request.environment is None:
+        return same
+    return and_(same, or_(Order.environment.is_(None), Order.environment == request.environment))
 
 
 def history_of(session: Session, request: Request, settings: ContainmentSettings, now: int) -> History:
     """The facts for ``decide``, by one query. Counted is what left, or is about to leave, by itself."""
     hour_ago = now - HOUR_US
     since = min(hour_ago, now - int(settings.cooldown_seconds * 1_000_000))
-    same = covers(request)
+    others = and_(Order.created_at > hour_ago, Order.agent_id != request.agent_id)
     row = session.execute(
         select(
-            func.count(case((Order.created_at > hour_ago, 1))),
-            func.max(case((same, Order.created_at))),
+            func.count(distinct(case((others, Order.agent_id)))),
+            func.max(case((covers(request), Order.created_at))),
         ).where(
             Order.automatic,
+            Order.tenant == request.tenant,
             Order.created_at > since,
             or_(Order.sent_at.is_not(None), Order.state == "requested"),
         )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import httpx
 from standardwebhooks import Webhook
 
-from monitor.response.addresses import Address, AddressRefused, checked_addresses
+from monitor.response.addresses import Address, AddressRefused, Resolver, checked_addresses
 from monitor.response.reply import Reply, Verdict, clean, read_reply
 from monitor.settings import EndpointSettings
 
@@ -33,11 +33,16 @@ class Timing:
 
 
 class KillSwitch:
-    """Speaks the contract to endpoints. Keeps nothing between calls: no connection, no cookie."""
+    """Speaks the contract to endpoints. Keeps no connection and no cookie between calls."""
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
+        self._resolver = Resolver()
         self._trust = httpx.create_ssl_context()
+
+    def close(self) -> None:
+        """Let go of the threads that resolve names."""
+        self._resolver.close()
 
     async def order(self, endpoint: EndpointSettings, request_id: str, body: bytes, budget: float) -> Reply:
         """Send the frozen ``body`` once, under ``request_id`` as its key; ``budget`` in seconds."""
@@ -65,7 +70,8 @@ class KillSwitch:
     ) -> Reply:
         try:
             async with asyncio.timeout(min(budget, self._timing.connect + self._timing.read)):
-                addresses = await checked_addresses(url, endpoint.allow_private)
+                async with asyncio.timeout(self._timing.connect):
+                    addresses = await checked_addresses(url, endpoint.allow_private, self._resolver)
                 headers = signed_headers(endpoint, request_id, body)
                 return await self._first_reachable(method, url, addresses, headers, body, request_id)
         except AddressRefused as refusal:

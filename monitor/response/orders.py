@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from detectors.base import Finding
@@ -14,12 +14,24 @@ from monitor.response.body import MAX_REASON, frozen_body
 from monitor.response.drafts import blank, first_state, order_key, request_of
 from monitor.response.guardrails import Request, covers, decide, history_of
 from monitor.response.paging import needs_human
-from monitor.response.states import FIRST, IN_FLIGHT, LEGAL, NEEDS_HUMAN, PROVABLE, IllegalMove, OrderError
+from monitor.response.states import (
+    FIRST,
+    IN_FLIGHT,
+    LEGAL,
+    NEEDS_HUMAN,
+    PROVABLE,
+    WITHOUT_EFFECT,
+    IllegalMove,
+    OrderError,
+)
 from monitor.settings import ContainmentSettings, Mode
 from monitor.store.state import Alert, Order, OrderChange, State, now
 
 HOLD_SECONDS = 3600
 """How long a held order waits for a human."""
+
+REPLACED = "replaced by order "
+"""How the reason of a held order begins that gave way to one that nothing holds."""
 
 MAX_NAME = 512
 """Longest name of an agent, a session or a tenant."""
@@ -72,35 +84,72 @@ class OrderDesk:
         ``arrived_at`` is the spool's time (microseconds) of what was judged; now, where absent.
 
         Runs inside the transaction that files the alert. The same alert again gives the
-        same order, and a target that an open order already covers gets no second one.
+        same order, unless that one ended without effect and its cool-down has passed. A
+        target that an open order already covers gets no second one; an order that is only
+        held gives way to one that nothing holds.
         """
         response = self.responses.get(alert.rule_id)
         if response is None or alert.replayed:
             return None
         request = request_of(alert, response, arrived_at or now())
-        request_id = order_key(alert.id, response, request)
-        if known := session.get(Order, request_id) or self._covering(session, request, alert):
-            return known
         at = now()
+        request_id, latest = _attempts(session, alert.id, response, request)
+        if latest is not None and not self._may_follow(latest, at):
+            return latest
+        if known := self._covering(session, request, alert):
+            return known
         history = history_of(session, request, self.settings, at)
         decision = decide(request, self.settings, history, at)
         if decision.mode is Mode.OFF:
             return None
+        state, detail = first_state(decision.mode, decision.hold)
+        if state == "shadow" and latest is not None and latest.state == "shadow":
+            return latest
+        if state == "held" and (waiting := self._held(session, request)):
+            return waiting
         order = blank(request_id, alert, at)
         # Without a session only the agent can be stopped, and then only a human widens the scope.
         order.scope = request.scope if request.session_id or request.scope == "agent" else "agent"
         order.session_id = request.session_id if order.scope == "session" else None
         order.action, order.mode = response["action"], decision.mode.value
-        return self._open(session, order, *first_state(decision.mode, decision.hold))
+        return self._open(session, order, state, detail)
+
+    def _may_follow(self, latest: Order, at: int) -> bool:
+        """Whether the alert may order again after its latest order."""
+        if latest.state == "held" or (latest.detail or "").startswith(REPLACED):
+            return True
+        cooldown_us = int(self.settings.cooldown_seconds * 1_000_000)
+        return latest.state in WITHOUT_EFFECT and at - latest.created_at >= cooldown_us
 
     def _covering(self, session: Session, request: Request, alert: Alert) -> Order | None:
         """An order that already does, or did, what this alert asks for."""
         query = select(Order).where(covers(request))
-        states = [*IN_FLIGHT, *PROVABLE, "held"]
+        states = [*IN_FLIGHT, *PROVABLE]
         for order in session.scalars(query.where(Order.state.in_(states)).order_by(Order.created_at.desc())):
             if order.state != "contained" or alert.last_event_at <= self.counts_from(order):
                 return order
         return None
+
+    def _held(self, session: Session, request: Request) -> Order | None:
+        """An order that waits for a human's word about this target, or one that holds it."""
+        held = select(Order).where(covers(request), Order.state == "held", Order.expires_at > now())
+        return session.scalars(held.order_by(Order.created_at.desc())).first()
+
+    def _replace_held(self, session: Session, order: Order) -> None:
+        """Nobody need decide any more about what ``order`` now stops; what is wider still waits."""
+        held = select(Order).where(
+            Order.state == "held",
+            Order.tenant == order.tenant,
+            Order.agent_id == order.agent_id,
+            Order.action == order.action,
+        )
+        if order.scope == "session":
+            held = held.where(Order.scope == "session", Order.session_id == order.session_id)
+        if order.environment is not None:
+            held = held.where(Order.environment == order.environment)
+        for waiting in session.scalars(held).all():
+            reason = f"{REPLACED}{order.request_id}, which nothing holds"
+            self.move(session, waiting, "cancelled", "guardrails", reason, detail=reason)
 
     def counts_from(self, order: Order) -> int:
         """When the grace after the confirmation ends; what the target does later counts."""
@@ -128,19 +177,19 @@ class OrderDesk:
         held for the same target is approved by this.
         """
         reason = _checked(action, scope, agent_id, session_id, tenant, reason, actor)
+        at = now()
         same = select(Order).where(
             Order.tenant == tenant,
             Order.agent_id == agent_id,
             Order.scope == scope,
             Order.environment == environment,
             Order.action == action,
-            Order.state.in_([*IN_FLIGHT, "held"]),
+            or_(Order.state.in_(IN_FLIGHT), and_(Order.state == "held", Order.expires_at > at)),
         )
         if scope == "session":
             same = same.where(Order.session_id == session_id)
         if (known := session.scalars(same.order_by(Order.created_at)).first()) is not None:
             return known if known.state != "held" else self.approve(session, known.request_id, actor, reason)
-        at = now()
         order = Order(
             request_id=str(uuid.uuid4()),
             alert_id=alert_id,
@@ -175,7 +224,10 @@ class OrderDesk:
         order.expires_at = order.created_at + int(life * 1_000_000)
         order.detail = detail
         order.body = frozen_body(order)
-        return self.move(session, order, state, actor, reason or detail or "no guardrail holds it")
+        self.move(session, order, state, actor, reason or detail or "no guardrail holds it")
+        if state == "requested":
+            self._replace_held(session, order)
+        return order
 
     def approve(self, session: Session, request_id: str, actor: str, reason: str) -> Order:
         """Let a held order go. Its bytes are frozen now, as nothing has been sent before.
@@ -234,6 +286,18 @@ class OrderDesk:
         if order is None:
             raise OrderError(f"no order {request_id[:64]!r}; `watchkeeper status` lists the open ones")
         return order
+
+
+def _attempts(
+    session: Session, alert_id: str, response: Mapping[str, Any], request: Request
+) -> tuple[str, Order | None]:
+    """The key for a further order of this alert against this target, and the order before it."""
+    latest: Order | None = None
+    attempt = 1
+    while (known := session.get(Order, key := order_key(alert_id, response, request, attempt))) is not None:
+        latest = known
+        attempt += 1
+    return key, latest
 
 
 def _checked(

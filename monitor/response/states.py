@@ -26,6 +26,13 @@ IN_FLIGHT = frozenset({"requested", "sent", "accepted"})
 PROVABLE = frozenset({"confirmed", "contained"})
 """The endpoint has confirmed; what the target does afterwards counts."""
 
+WITHOUT_EFFECT = frozenset({"shadow", "failed", "expired"})
+"""Ends after which the same alert may order again, once the cool-down has passed.
+
+Not after ``partial`` and ``unconfirmed``, where something did happen and a human has been
+paged, and not after ``cancelled``, which is a human's no.
+"""
+
 NEEDS_HUMAN = frozenset({"held", "partial", "unconfirmed", "failed", "expired"})
 """States that page somebody."""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import traceback
 
 import structlog
 from sqlalchemy import select
 
-from monitor.response.endpoints import chain_for
+from monitor.response.endpoints import chains_for
 from monitor.response.killswitch import KillSwitch, Timing
 from monitor.response.orders import OrderDesk
 from monitor.response.reply import Reply, Verdict
@@ -30,11 +31,17 @@ MAX_READ = 1000
 REST_SECONDS = 1.0
 """Pause for an order after a fault of our own, so that it cannot spin."""
 
+Answer = tuple[EndpointSettings, Reply]
+
 _WORST_FIRST = (Verdict.REFUSED, Verdict.FAILED, Verdict.UNCONFIRMED, Verdict.PARTIAL, Verdict.CONFIRMED)
 
 
 class OrderWorker:
-    """A thread with its own event loop. Exactly one may run for a state database."""
+    """A thread with its own event loop. Exactly one may run for a state database.
+
+    The loop's default executor reads and writes the state database and does nothing else;
+    names are resolved elsewhere, so that a slow name holds back no row.
+    """
 
     def __init__(
         self,
@@ -75,8 +82,11 @@ class OrderWorker:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._main())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
+        finally:
+            self._switch.close()
 
     async def _main(self) -> None:
         while not self._stopping:
@@ -140,25 +150,32 @@ class OrderWorker:
             self._log.exception("order could not be marked failed; trying again", request_id=request_id)
 
     async def _drive(self, request_id: str) -> None:
-        """Down the chain until an endpoint confirms; else the best answer there was."""
+        """Down each chain until an endpoint confirms; else the best answer there was."""
         order = await asyncio.to_thread(self._read, request_id)
-        served = chain_for(self._settings.endpoints, order.agent_id or "", order.environment)
-        chain = [endpoint for endpoint in served if endpoint.name not in self._gone]
-        if not chain:
+        served = chains_for(self._settings.endpoints, order.agent_id or "", order.environment)
+        chains = [[endpoint for endpoint in chain if endpoint.name not in self._gone] for chain in served]
+        if not any(chains):
             await asyncio.to_thread(self._move, request_id, "failed", _no_endpoint(served))
             return
-        names = [endpoint.name for endpoint in chain]
-        begun = names.index(order.endpoint) if order.endpoint in names else 0
+        if len(chains) == 1:
+            # With one chain, what came before the endpoint that was asked last has had its say.
+            names = [endpoint.name for endpoint in chains[0]]
+            chains = [chains[0][names.index(order.endpoint) :]] if order.endpoint in names else chains
+        answers = [await self._go_down(order, chain) for chain in chains]
+        await asyncio.to_thread(self._finish, order, answers)
+
+    async def _go_down(self, order: Order, chain: list[EndpointSettings]) -> list[Answer]:
+        """What the endpoints of one chain answered, until one confirmed or time was over."""
         deadline = time.monotonic() + self._timing.chain
-        answers: list[tuple[EndpointSettings, Reply]] = []
-        for endpoint in chain[begun:]:
+        answers: list[Answer] = []
+        for endpoint in chain:
             answer = await self._ask(order, endpoint, deadline)
             if answer is None:
                 break
             answers.append((endpoint, answer))
             if answer.verdict is Verdict.CONFIRMED:
                 break
-        await asyncio.to_thread(self._finish, order, answers)
+        return answers
 
     async def _ask(self, order: Order, endpoint: EndpointSettings, chain_deadline: float) -> Reply | None:
         """One endpoint's answer, with retries; None where the order's or the chain's time is over."""
@@ -171,7 +188,10 @@ class OrderWorker:
             if left <= 0 or now() >= order.expires_at:
                 break
             order = await asyncio.to_thread(self._sending, order.request_id, endpoint.name)
-            reply = await self._switch.order(endpoint, order.request_id, order.body, left)
+            try:
+                reply = await self._switch.order(endpoint, order.request_id, order.body, left)
+            except Exception as error:
+                return Reply(Verdict.FAILED, self._own_fault(endpoint, error))
             self._log.info(
                 "order sent",
                 request_id=order.request_id,
@@ -185,7 +205,7 @@ class OrderWorker:
                 return await self._follow(order, endpoint, reply)
             if reply.verdict is not Verdict.RETRY:
                 return reply
-            pause = self._timing.backoff * 2**attempt if reply.retry_after is None else reply.retry_after
+            pause = max(self._timing.backoff * 2**attempt, reply.retry_after or 0.0)
             if attempt + 1 == self._timing.attempts or time.monotonic() + pause >= deadline:
                 break
             await asyncio.sleep(pause)
@@ -197,16 +217,33 @@ class OrderWorker:
         location = reply.location or ""
         deadline = time.monotonic() + self._timing.poll
         while True:
-            pause = self._timing.poll_every if reply.retry_after is None else reply.retry_after
+            pause = max(self._timing.poll_every, reply.retry_after or 0.0)
             if time.monotonic() + pause >= deadline:
                 detail = f"accepted, but no final state within {self._timing.poll:g} s"
                 return Reply(Verdict.UNCONFIRMED, detail)
             await asyncio.sleep(pause)
-            reply = await self._switch.poll(endpoint, order.request_id, location, self._timing.endpoint)
+            try:
+                reply = await self._switch.poll(endpoint, order.request_id, location, self._timing.endpoint)
+            except Exception as error:
+                return Reply(Verdict.UNCONFIRMED, f"accepted, then {self._own_fault(endpoint, error)}")
             if reply.verdict in (Verdict.REFUSED, Verdict.GONE):
                 return Reply(Verdict.UNCONFIRMED, f"accepted, then asked again: {reply.detail}")
             if reply.verdict not in (Verdict.PENDING, Verdict.RETRY):
                 return reply
+
+    def _own_fault(self, endpoint: EndpointSettings, error: Exception) -> str:
+        """Log a fault of ours with one endpoint, and say it; an error's text may hold a secret."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        self._log.error(
+            "endpoint could not be asked",
+            endpoint=endpoint.name,
+            fault=type(error).__name__,
+            place=f"{place.filename}:{place.lineno}",
+        )
+        return (
+            f"could not be asked ({type(error).__name__}); "
+            f"correct url, secrets and token of {endpoint.name!r} in containment.endpoints"
+        )
 
     def _read(self, request_id: str) -> Order:
         with self._state.read() as session:
@@ -237,21 +274,33 @@ class OrderWorker:
                 times = {"accepted_at": order.accepted_at or now(), "poll_url": location}
                 self._orders.move(session, order, "accepted", "worker", f"by {endpoint}", **times)
 
-    def _finish(self, order: Order, answers: list[tuple[EndpointSettings, Reply]]) -> None:
-        """Set the final state: the best answer's, or expired where there was none in time."""
-        detail = "; ".join(f"{endpoint.name}: {reply.detail}" for endpoint, reply in answers)
-        best = max(answers, key=lambda pair: _rank(pair[1]), default=None)
-        if best is None:
+    def _finish(self, order: Order, chains: list[list[Answer]]) -> None:
+        """Set the final state: the best answer's, or expired where there was none in time.
+
+        Of several chains all must confirm; where some did not, the target is stopped in part.
+        """
+        best = [max(answers, key=lambda pair: _rank(pair[1])) for answers in chains if answers]
+        if not best:
             attempts = self._read(order.request_id).attempts
             sent = f"sent {attempts} time(s), so it may have had its effect" if attempts else "never sent"
             self._move(order.request_id, "expired", f"its time passed without an answer; {sent}")
             return
-        endpoint, reply = best
+        endpoint, reply = max(best, key=lambda pair: _rank(pair[1]))
+        answered = [pair for answers in chains for pair in answers]
+        detail = "; ".join(f"{asked.name}: {said.detail}" for asked, said in answered)
+        verdict = reply.verdict
+        if len(best) < len(chains):
+            detail += "; other endpoints were not asked in time, or are gone"
+        confirmed = sum(said.verdict is Verdict.CONFIRMED for _, said in best)
+        if 0 < confirmed < len(chains):
+            verdict = Verdict.PARTIAL
+            detail += "; the environment is not known, so endpoints of every environment must confirm"
         at = now()
         with self._state.write() as session:
             row = session.get_one(Order, order.request_id)
-            row.endpoint, row.enforcement = endpoint.name, reply.enforcement
-            state = _STATE[reply.verdict]
+            row.endpoint = endpoint.name
+            row.enforcement = [point for _, said in best for point in said.enforcement]
+            state = _STATE[verdict]
             if state != "failed":
                 row.accepted_at = row.accepted_at or at
             if state == "unconfirmed" and row.state == "sent":
@@ -275,7 +324,7 @@ def _rank(reply: Reply) -> int:
     return _WORST_FIRST.index(reply.verdict) if reply.verdict in _WORST_FIRST else 0
 
 
-def _no_endpoint(served: list[EndpointSettings]) -> str:
+def _no_endpoint(served: list[list[EndpointSettings]]) -> str:
     if served:
         return "every endpoint for this agent answered 410 Gone; correct it and restart Watchkeeper"
     return "no endpoint serves this agent and environment; add one to containment.endpoints"

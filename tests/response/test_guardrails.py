@@ -70,8 +70,8 @@ def test_protected_agents_are_left_to_humans() -> None:
 
 
 def test_the_cap_holds_from_its_number_on() -> None:
-    assert hold(history=History(stops_last_hour=2), max_stops_per_hour=3) is None
-    assert str(hold(history=History(stops_last_hour=3), max_stops_per_hour=3)).startswith("cap:")
+    assert hold(history=History(others_last_hour=2), max_stops_per_hour=3) is None
+    assert str(hold(history=History(others_last_hour=3), max_stops_per_hour=3)).startswith("cap:")
     assert str(hold(max_stops_per_hour=0)).startswith("cap:")
 
 

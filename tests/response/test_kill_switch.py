@@ -16,10 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from monitor.response.addresses import AddressRefused, Resolver, checked_addresses
 from monitor.response.worker import OrderWorker
 from monitor.settings import ContainmentSettings, EndpointSettings
 from monitor.simulation.endpoint import StopResult, endpoint_app
@@ -426,7 +429,6 @@ def test_an_order_that_no_endpoint_serves_fails_with_the_remedy(state: State) ->
 @pytest.mark.parametrize(
     "url",
     [
-        "http://203.0.113.9/kill",
         "https://127.0.0.1/kill",
         "https://localhost/kill",
         "https://10.0.0.1/kill",
@@ -436,10 +438,15 @@ def test_an_order_that_no_endpoint_serves_fails_with_the_remedy(state: State) ->
         "https://169.254.169.254/latest",
     ],
 )
-def test_no_order_goes_to_a_private_address_or_without_tls(state: State, url: str) -> None:
+def test_no_order_goes_to_a_private_address(state: State, url: str) -> None:
     order = driven(state, endpoint(url, allow_private=False))
     assert (order.state, order.attempts) == ("failed", 1)
     assert "address" in str(order.detail)
+
+
+def test_no_order_leaves_without_tls_where_private_addresses_are_not_allowed() -> None:
+    with pytest.raises(AddressRefused, match="not https"):
+        asyncio.run(checked_addresses(httpx.URL("http://203.0.113.9/kill"), False, Resolver()))
 
 
 def test_the_metadata_address_is_never_called(state: State) -> None:
@@ -484,12 +491,85 @@ def test_one_slow_endpoint_does_not_hold_back_another_order(state: State) -> Non
 
 def test_a_fault_of_our_own_fails_the_order_and_the_worker_lives_on(state: State) -> None:
     with scripted(answer(200, contained())) as server:
-        broken = endpoint(server.url, "broken", agents="a", secrets=["whsec_"])
+        broken = endpoint(server.url, "broken", agents="a").model_copy(
+            update={"secrets": [SecretStr("whsec_")]}
+        )
         with working(state, containment(broken, endpoint(server.url, "good", agents="b"))) as orders:
             failed = ended(state, ask_to_stop(orders, agent_id="a").request_id)
             good = ended(state, ask_to_stop(orders, agent_id="b").request_id)
     assert (failed.state, good.state) == ("failed", "confirmed")
-    assert "fault in Watchkeeper" in str(failed.detail)
+    assert str(failed.detail).startswith("broken: could not be asked (")
+    assert "correct url, secrets and token of 'broken' in containment.endpoints" in str(failed.detail)
+
+
+def test_an_endpoint_that_we_cannot_ask_passes_the_order_down_the_chain(state: State) -> None:
+    with scripted(answer(200, contained())) as server:
+        unreadable = [SecretStr("whsec_not-base64")]
+        broken = endpoint(server.url, "broken").model_copy(update={"secrets": unreadable})
+        order = driven(state, broken, endpoint(server.url, "good"))
+    assert (order.state, order.endpoint) == ("confirmed", "good")
+    assert "not-base64" not in str(order.detail)
+
+
+def test_a_retry_after_of_zero_does_not_use_up_the_attempts_at_once(state: State) -> None:
+    begun = time.monotonic()
+    with scripted(answer(503, retry_after="0")) as server:
+        order = driven(state, endpoint(server.url), backoff=0.1)
+    assert (order.attempts, order.state) == (5, "failed")
+    assert time.monotonic() - begun > 0.1 * (1 + 2 + 4 + 8)
+
+
+@pytest.mark.parametrize(
+    ("second", "state_after"), [(answer(200, contained()), "confirmed"), (answer(404), "partial")]
+)
+def test_without_an_environment_the_endpoints_of_every_environment_must_confirm(
+    state: State, second: bytes, state_after: str
+) -> None:
+    with scripted(answer(200, contained())) as staging, scripted(second) as production:
+        chain = [
+            endpoint(staging.url, "staging", environments="staging"),
+            endpoint(production.url, "production", environments="production"),
+        ]
+        order = driven(state, *chain)
+    assert order.state == state_after
+    assert (len(staging.asked), len(production.asked)) == (1, 1)
+
+
+def test_in_a_known_environment_only_its_endpoints_are_asked(state: State) -> None:
+    with scripted(answer(200, contained())) as staging, scripted(answer(200, contained())) as production:
+        settings = containment(
+            endpoint(staging.url, "staging", environments="staging"),
+            endpoint(production.url, "production", environments="production"),
+        )
+        with working(state, settings) as orders:
+            order = ended(state, ask_to_stop(orders, environment="production").request_id)
+    assert (order.state, len(staging.asked), len(production.asked)) == ("confirmed", 0, 1)
+
+
+def test_names_that_are_slow_to_resolve_hold_back_no_other_order(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, real = threading.Event(), socket.getaddrinfo
+
+    def slow_for_one(host: Any, *rest: Any, **more: Any) -> Any:
+        if host == "slow.example":
+            release.wait(20)
+        return real("127.0.0.1" if host == "slow.example" else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_for_one)
+    with scripted(answer(200, contained())) as server:
+        chain = (
+            endpoint("https://slow.example/kill", "slow", agents="a"),
+            endpoint(server.url, "fast", agents="b"),
+        )
+        with working(state, containment(*chain), connect=0.3, endpoint=2, backoff=0.05) as orders:
+            stuck = [ask_to_stop(orders, agent_id="a", session_id=f"s{n}").request_id for n in range(40)]
+            eventually(lambda: all(read(state, each).state == "sent" for each in stuck))
+            assert ended(state, ask_to_stop(orders, agent_id="b").request_id).state == "confirmed"
+            slow = ended(state, stuck[0])
+        release.set()
+    assert slow.state == "failed"
+    assert "no whole answer in time" in str(slow.detail)
 
 
 def test_the_body_names_what_is_asked_and_when_it_ends(state: State) -> None:

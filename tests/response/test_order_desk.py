@@ -150,7 +150,137 @@ def test_the_cap_of_the_settings_holds_the_next_order(state: State) -> None:
     made = [consider(orders, alert(f"a-{n}", agent_id=f"agent-{n}")) for n in range(3)]
     assert [order.state for order in made if order] == ["requested", "requested", "held"]
     assert made[2] is not None
-    assert made[2].detail == "cap: 2 automatic orders in the last hour, 2 allowed"
+    assert made[2].detail == (
+        "cap: automatic orders against 2 other agents of this tenant in the last hour, 2 agents allowed"
+    )
+
+
+def test_many_stops_of_one_agent_count_once_for_the_cap_of_others(state: State) -> None:
+    orders = desk(state, containment(max_stops_per_hour=2))
+    noisy = [consider(orders, alert(f"n-{n}", agent_id="noisy", session_id=f"s{n}")) for n in range(5)]
+    quiet = consider(orders, alert("q"))
+    over = consider(orders, alert("o", agent_id="third"))
+    assert [order.state for order in [*noisy, quiet, over] if order] == ["requested"] * 6 + ["held"]
+
+
+def test_the_cap_of_one_tenant_is_not_used_up_by_another(state: State) -> None:
+    orders = desk(state, containment(max_stops_per_hour=1))
+    consider(orders, alert("a-1", agent_id="theirs", tenant="rival"))
+    ours = consider(orders, alert("a-2"))
+    assert ours is not None
+    assert ours.state == "requested"
+
+
+def held_and_freed(state: State, orders: OrderDesk) -> Order:
+    """An order held while the agent was protected, which it no longer is."""
+    strict = desk(state, containment(protected=["invoice-*"]))
+    held = consider(strict, alert("a-1"))
+    assert held is not None
+    assert held.state == "held"
+    return held
+
+
+def test_a_held_order_does_not_keep_back_a_stop_that_nothing_holds(state: State) -> None:
+    orders = desk(state)
+    held = held_and_freed(state, orders)
+    sent = consider(orders, alert("a-2"))
+    assert sent is not None
+    assert (sent.state, sent.request_id != held.request_id) == ("requested", True)
+    assert read(state, held.request_id).state == "cancelled"
+    assert str(read(state, held.request_id).detail).startswith(f"replaced by order {sent.request_id}")
+
+
+def test_the_same_alert_that_nothing_holds_any_more_orders_under_a_new_key(state: State) -> None:
+    orders = desk(state)
+    held = held_and_freed(state, orders)
+    sent = consider(orders, alert("a-1"))
+    assert sent is not None
+    assert (sent.state, read(state, held.request_id).state) == ("requested", "cancelled")
+    again = consider(orders, alert("a-1"))
+    assert again is not None
+    assert again.request_id == sent.request_id
+
+
+def test_a_second_order_that_would_be_held_too_is_the_held_one(state: State) -> None:
+    orders = desk(state, containment(protected=["invoice-*"]))
+    first, second = consider(orders, alert("a-1")), consider(orders, alert("a-2"))
+    assert first is not None
+    assert second is not None
+    assert (first.state, first.request_id) == ("held", second.request_id)
+
+
+def test_a_stop_of_a_session_leaves_the_held_stop_of_its_agent_to_a_human(state: State) -> None:
+    orders = desk(state)
+    wide = consider(orders, alert("a-1", rule_id="learned", learned=True))
+    narrow = consider(orders, alert("a-2"))
+    assert wide is not None
+    assert narrow is not None
+    assert (read(state, wide.request_id).state, narrow.state) == ("held", "requested")
+
+
+def test_an_alert_without_environment_is_covered_by_an_order_for_any(state: State) -> None:
+    orders = desk(state)
+    first = consider(orders, alert("a-1"))
+    second = consider(orders, alert("a-2", environment=None))
+    assert first is not None
+    assert second is not None
+    assert first.request_id == second.request_id
+
+
+def finished(state: State, orders: OrderDesk, end: str, age_seconds: int) -> Order:
+    """The order of alert a-1, at this end, made so long ago."""
+    order = consider(orders, alert("a-1"))
+    assert order is not None
+    with state.write() as session:
+        row = session.get_one(Order, order.request_id)
+        if end not in ("cancelled", "expired", "failed"):
+            orders.move(session, row, "sent", "test", "step", sent_at=row.created_at)
+        orders.move(session, row, end, "test", "step")
+        row.created_at -= age_seconds * 1_000_000
+        return row
+
+
+@pytest.mark.parametrize(
+    ("end", "age_seconds", "further"),
+    [
+        ("failed", 301, True),
+        ("expired", 301, True),
+        ("failed", 299, False),
+        ("cancelled", 301, False),
+        ("unconfirmed", 301, False),
+        ("partial", 301, False),
+    ],
+)
+def test_an_alert_that_goes_on_orders_again_after_an_end_without_effect(
+    state: State, end: str, age_seconds: int, further: bool
+) -> None:
+    orders = desk(state)
+    first = finished(state, orders, end, age_seconds)
+    again = consider(orders, alert("a-1"))
+    assert again is not None
+    assert (again.request_id != first.request_id) is further
+    assert (again.state == "requested") is further
+
+
+def test_what_was_only_noted_is_ordered_once_the_mode_allows_it(state: State) -> None:
+    shadow = desk(state, containment(mode=Mode.SHADOW, cooldown_seconds=0))
+    noted = consider(shadow, alert())
+    again = consider(shadow, alert())
+    sent = consider(desk(state, containment(cooldown_seconds=0)), alert())
+    assert noted is not None
+    assert again is not None
+    assert sent is not None
+    assert (again.request_id, sent.state) == (noted.request_id, "requested")
+
+
+def test_a_human_order_after_a_held_one_ran_out_is_a_new_one(state: State) -> None:
+    orders = desk(state, containment(mode=Mode.WARN))
+    held = consider(orders, alert())
+    assert held is not None
+    with state.write() as session:
+        session.get_one(Order, held.request_id).expires_at = 1
+    order = ask_to_stop(orders, environment="production")
+    assert (order.state, order.request_id != held.request_id) == ("requested", True)
 
 
 def test_orders_of_humans_and_held_or_noted_ones_do_not_count_for_the_cap(state: State) -> None:

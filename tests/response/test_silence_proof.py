@@ -9,6 +9,7 @@ import pytest
 
 from detectors.base import Finding
 from monitor.response.containment import SilenceProof
+from monitor.response.heard import Heard
 from monitor.response.orders import OrderDesk
 from monitor.store.state import Order, State
 from tests.builders import START, event, frame
@@ -105,13 +106,54 @@ def test_another_source_or_tenant_proves_nothing(scene: Scene) -> None:
     assert scene.order().state == "confirmed"
 
 
-def test_a_target_never_heard_is_judged_by_all_telemetry_of_its_tenant(state: State) -> None:
-    scene = Scene(state)
+@pytest.mark.parametrize("typo", [{"agent_id": "invoice-agnet"}, {"session_id": "s11"}])
+def test_a_target_that_was_never_heard_is_not_called_silent(state: State, typo: dict[str, str]) -> None:
+    scene = Scene(state, **typo)
+    scene.hear(event("tool.executed", 90), other(91))
     scene.confirm()
+    scene.hear(other(116), event("tool.executed", 116))
+    scene.proof.tick(us(117))
+    order = scene.order()
+    assert order.state == "confirmed"
+    assert str(order.detail).startswith("silence not provable: nothing was ever heard from session")
+
+
+def test_a_target_heard_only_before_its_order_is_known_with_its_source(state: State) -> None:
+    orders = desk(state, containment(grace_seconds=GRACE))
+    proof = SilenceProof(state, orders, containment(grace_seconds=GRACE), refresh_seconds=0)
+    proof.observe(frame(event("tool.executed", 90), other(91, source="otel")))
+    scene = Scene(state)
+    scene.proof = proof
+    proof.tick(us(95))
+    scene.confirm()
+    scene.hear(other(116, source="otel"))
+    assert (scene.order().state, scene.order().last_action_at) == ("confirmed", us(90))
+    scene.hear(other(117))
+    assert scene.order().state == "contained"
+
+
+def test_after_a_restart_a_target_once_heard_is_judged_by_all_telemetry_of_its_tenant(scene: Scene) -> None:
+    scene.proof = scene.another_proof()
     scene.hear(other(116, source="otel"))
     order = scene.order()
     assert order.state == "contained"
     assert "source is not known" in str(order.detail)
+
+
+def test_what_a_rule_ordered_stopped_was_heard_by_that_rule(state: State) -> None:
+    scene = Scene(state)
+    with state.write() as session:
+        session.get_one(Order, scene.request_id).initiator_type = "rule"
+    scene.confirm()
+    scene.hear(other(116, source="otel"))
+    assert scene.order().state == "contained"
+
+
+def test_the_memory_of_who_was_heard_is_bounded() -> None:
+    heard = Heard(most=2)
+    for at, agent in enumerate(["a", "b", "a", "c"]):
+        heard.take([("default", "otel", agent, None, "s", at, at)])
+    assert [heard.of("default", agent, None, None)[0] for agent in "abc"] == [{"otel"}, set(), {"otel"}]
 
 
 @pytest.mark.parametrize("event_type", ["model.invoked", "tool.requested", "tool.executed"])
@@ -134,10 +176,17 @@ def test_actions_within_the_grace_are_no_violation(scene: Scene) -> None:
 
 
 def test_an_event_from_before_the_confirmation_may_come_late(scene: Scene) -> None:
-    assert (
-        scene.hear(event("tool.executed", 99, ingested_at=START + timedelta(seconds=200)), other(116)) == []
-    )
+    late = event("tool.executed", 99, ingested_at=START + timedelta(seconds=174))
+    assert scene.hear(late, other(116)) == []
     assert scene.order().state == "contained"
+
+
+def test_an_agent_that_dates_its_events_back_is_not_silent(scene: Scene) -> None:
+    dated_back = event("tool.executed", 99, ingested_at=START + timedelta(seconds=176))
+    [finding] = scene.hear(dated_back, other(116))
+    assert finding.event_ids == (dated_back.event_id,)
+    scene.proof.tick(us(177))
+    assert scene.order().state == "failed"
 
 
 def test_a_clock_ahead_of_arrival_is_no_violation(scene: Scene) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import select
+from starlette.testclient import TestClient
 
-from monitor.store.clickhouse import EventStore
+from monitor.events import arrow_batch
+from monitor.sources.keys import Keys
+from monitor.store.clickhouse import EventStore, placed
 from monitor.store.state import Alert, Order, OrderChange
-from tests.web.conftest import Browser
+from tests.builders import event
+from tests.web.conftest import Browser, key
 from tests.web.seeding import ENDPOINT, RULES, Stand, console, finding
 
 
@@ -69,3 +75,53 @@ def test_an_alert_about_an_order_shows_that_order(stand: Stand, browser: Browser
     with stand.state.read() as session:
         assert session.get(Alert, about.id)
     assert "Approve and send" in browser.get(f"/alerts/{about.id}").text
+
+
+STOP = {"scope": "agent", "agent_id": "research-agent", "reason": "enough"}
+
+
+def test_tenant_and_environment_left_out_are_those_of_the_target(stand: Stand, stranger: TestClient) -> None:
+    stand.file(finding("there", tenant="rival", environment="staging", identity="bound"))
+    local = {"Authorization": f"Bearer {Keys(stand.state).renew_local()}"}
+    answer = stranger.post("/api/v1/orders", json=STOP, headers=local)
+    assert answer.status_code == 201
+    with stand.state.read() as session:
+        order = session.get_one(Order, answer.json()["request_id"])
+    assert (order.tenant, order.environment) == ("rival", "staging")
+
+
+def test_events_tell_the_environment_where_no_alert_does(
+    stand: Stand, stranger: TestClient, store: EventStore
+) -> None:
+    heard = event(agent_id="told-by-events", environment="production", timestamp=datetime.now(UTC))
+    store.insert(placed(pa.Table.from_batches([arrow_batch([heard])]), 1), token="told-by-events")
+    body = {**STOP, "agent_id": "told-by-events"}
+    answer = stranger.post("/api/v1/orders", json=body, headers=key(stand, "operate"))
+    with stand.state.read() as session:
+        assert session.get_one(Order, answer.json()["request_id"]).environment == "production"
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"), [({"environment": "staging"}, "environment"), ({"tenant": "rival"}, "tenant")]
+)
+def test_a_target_known_in_several_places_must_be_named_in_full(
+    stand: Stand, stranger: TestClient, columns: dict[str, str], named: str
+) -> None:
+    here = {"environment": "production", "identity": "bound"}
+    stand.file(finding("one", **here), finding("two", **{**here, **columns}))
+    local = {"Authorization": f"Bearer {Keys(stand.state).renew_local()}"}
+    answer = stranger.post("/api/v1/orders", json=STOP, headers=local)
+    assert answer.status_code == 422
+    assert columns[named] in answer.json()["detail"]
+    full = {**STOP, "environment": "production", "tenant": "default"}
+    assert stranger.post("/api/v1/orders", json=full, headers=local).status_code == 201
+
+
+def test_an_agent_that_nobody_knows_is_ordered_stopped_in_every_environment(
+    stand: Stand, stranger: TestClient
+) -> None:
+    body = {**STOP, "agent_id": "never-heard"}
+    answer = stranger.post("/api/v1/orders", json=body, headers=key(stand, "operate"))
+    with stand.state.read() as session:
+        order = session.get_one(Order, answer.json()["request_id"])
+    assert (order.tenant, order.environment) == ("default", None)

@@ -190,7 +190,8 @@ class Change(BaseModel):
 class NewOrder(BaseModel):
     """A human's order to stop a session or an agent; no guardrail holds it.
 
-    ``agent_id`` may be left out for a session that has sent events.
+    ``agent_id`` may be left out for a session that has sent events. Tenant and environment
+    that are left out are taken from the target's alerts and events, where those agree.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -199,7 +200,8 @@ class NewOrder(BaseModel):
     scope: Literal["session", "agent"]
     agent_id: str | None = Field(None, min_length=1, max_length=512)
     session_id: str | None = Field(None, min_length=1, max_length=512)
-    tenant: str | None = Field(None, max_length=512, description="default: the key's tenant, or `default`")
+    tenant: str | None = Field(None, max_length=512, description="default: the key's, or the target's")
+    environment: str | None = Field(None, min_length=1, max_length=512, description="default: the target's")
     reason: str = Field(min_length=1, max_length=2000)
     alert_id: str | None = Field(None, max_length=64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from fastapi import APIRouter, Query, Response
@@ -20,7 +20,19 @@ from monitor.web.problems import Problem
 
 router = APIRouter(prefix="/api/v1/orders", tags=["orders"])
 
-SESSION_EVENTS = 1000
+MAX_KNOWN = 1000
+"""Targets looked at to find the one that is meant."""
+
+KNOWN_DAYS = 30
+"""How far back events tell where a target runs."""
+
+
+class Target(NamedTuple):
+    """What an order is about."""
+
+    tenant: str
+    agent_id: str
+    environment: str | None
 
 
 @router.get("")
@@ -67,16 +79,15 @@ async def make_order(
     wanted: NewOrder, console: InConsole, caller: MayOperate, response: Response
 ) -> OrderSummary:
     """Order a stop. Where the same target is already being stopped, that order is answered."""
-    tenant = wanted.tenant or caller.tenant or "default"
-    if caller.tenant not in (None, tenant):
+    if caller.tenant is not None and wanted.tenant not in (None, caller.tenant):
         raise Problem(403, "the key belongs to another tenant")
-    agent_id = wanted.agent_id or await _agent_of(console, tenant, wanted.session_id or "")
-    answer = await run_in_threadpool(_order, console, caller, wanted, tenant, agent_id)
+    target = await _target(console, wanted, wanted.tenant or caller.tenant)
+    answer = await run_in_threadpool(_order, console, caller, wanted, target)
     response.headers["Location"] = f"/api/v1/orders/{answer.request_id}"
     return answer
 
 
-def _order(console: Console, caller: Caller, wanted: NewOrder, tenant: str, agent_id: str) -> OrderSummary:
+def _order(console: Console, caller: Caller, wanted: NewOrder, target: Target) -> OrderSummary:
     with console.state.write() as db:
         if wanted.alert_id is not None:
             visible(db, wanted.alert_id, caller)
@@ -85,9 +96,10 @@ def _order(console: Console, caller: Caller, wanted: NewOrder, tenant: str, agen
                 db,
                 action=wanted.action,
                 scope=wanted.scope,
-                agent_id=agent_id,
+                agent_id=target.agent_id,
                 session_id=wanted.session_id,
-                tenant=tenant,
+                tenant=target.tenant,
+                environment=target.environment,
                 reason=wanted.reason,
                 actor=caller.actor,
                 alert_id=wanted.alert_id,
@@ -100,23 +112,62 @@ def _order(console: Console, caller: Caller, wanted: NewOrder, tenant: str, agen
     return answer
 
 
-async def _agent_of(console: Console, tenant: str, session_id: str) -> str:
-    """The agent of a session, by its alerts or else its events. Raises Problem 422 where nobody knows it."""
-    agents = await run_in_threadpool(_alerted_agents, console, tenant, session_id)
-    if not agents:
-        try:
-            events = await console.readers.session_events(tenant, session_id, SESSION_EVENTS)
-        except ClickHouseError:
+async def _target(console: Console, wanted: NewOrder, tenant: str | None) -> Target:
+    """The target, with what the request leaves out taken from its alerts and events.
+
+    Raises Problem 422 where they name several, or no agent at all. An environment that
+    nobody knows stays None: such an order goes to the endpoints of every environment.
+    """
+    if tenant and wanted.agent_id and wanted.environment:
+        return Target(tenant, wanted.agent_id, wanted.environment)
+    known = await run_in_threadpool(_by_alerts, console, wanted, tenant)
+    try:
+        known |= await _by_events(console, wanted, tenant)
+    except ClickHouseError:
+        if not known and wanted.agent_id is None:
             raise Problem(503, "the event store does not answer; name agent_id too") from None
-        agents = sorted({event["agent_id"] for event in events if event["identity"] != "provisional"})
-    if len(agents) != 1:
-        known = f"agents {', '.join(map(repr, agents[:5]))}" if agents else "no agent that has sent events"
-        raise Problem(422, f"the session belongs to {known}; name agent_id too")
-    return agents[0]
+    found_tenant = tenant or _only(known, "tenant", wanted) or "default"
+    known = {target for target in known if target.tenant == found_tenant}
+    agent_id = wanted.agent_id or _only(known, "agent_id", wanted)
+    if agent_id is None:
+        raise Problem(422, "no agent that has sent events is known for this session; name agent_id too")
+    known = {target for target in known if target.agent_id == agent_id}
+    return Target(found_tenant, agent_id, wanted.environment or _only(known, "environment", wanted))
 
 
-def _alerted_agents(console: Console, tenant: str, session_id: str) -> list[str]:
-    query = select(Alert.agent_id).where(Alert.tenant == tenant, Alert.session_id == session_id)
-    named = query.where(Alert.identity != "provisional").distinct().order_by(Alert.agent_id)
+def _only(known: set[Target], field: str, wanted: NewOrder) -> str | None:
+    """The one value of ``field`` that is known; None where none is. Raises Problem 422 at several."""
+    values = sorted({value for target in known if (value := getattr(target, field)) is not None})
+    if len(values) > 1:
+        named = ", ".join(map(repr, values[:5]))
+        raise Problem(422, f"the {wanted.scope} is known with {field} {named}; name {field} too")
+    return values[0] if values else None
+
+
+def _by_alerts(console: Console, wanted: NewOrder, tenant: str | None) -> set[Target]:
+    query = select(Alert.tenant, Alert.agent_id, Alert.environment).where(Alert.identity != "provisional")
+    if wanted.scope == "session":
+        query = query.where(Alert.session_id == wanted.session_id)
+    if wanted.agent_id is not None:
+        query = query.where(Alert.agent_id == wanted.agent_id)
+    if tenant is not None:
+        query = query.where(Alert.tenant == tenant)
     with console.state.read() as db:
-        return list(db.scalars(named))
+        return {Target(*row) for row in db.execute(query.distinct().limit(MAX_KNOWN))}
+
+
+async def _by_events(console: Console, wanted: NewOrder, tenant: str | None) -> set[Target]:
+    given = {
+        "session_id": wanted.session_id if wanted.scope == "session" else None,
+        "agent_id": wanted.agent_id,
+        "tenant": tenant,
+    }
+    named = {column: value for column, value in given.items() if value is not None}
+    where = " AND ".join(f"{column} = {{{column}:String}}" for column in named)
+    rows = await console.readers.select(
+        "SELECT DISTINCT tenant, agent_id, environment FROM events "  # noqa: S608 - names of columns only
+        f"WHERE {where} AND coalesce(ingested_at, timestamp) > now() - INTERVAL {KNOWN_DAYS} DAY "
+        f"AND ifNull(identity, '') != 'provisional' LIMIT {MAX_KNOWN}",
+        named,
+    )
+    return {Target(row["tenant"], row["agent_id"], row["environment"]) for row in rows}
