@@ -8,6 +8,8 @@ import pytest
 
 from monitor.settings import Mode, SettingsError, load
 
+ENDPOINT = "[[containment.endpoints]]\nname = 'site'\n"
+
 
 def written(folder: Path, text: str) -> Path:
     file = folder / "watchkeeper.toml"
@@ -36,6 +38,10 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("nonsense = 1\n", "nonsense"),
         ("[edge]\nport = 'many'\n", "edge.port"),
         ("[edge\n", "not valid TOML"),
+        ("[slack]\nmin_level = 'severe'\n", "slack.min_level"),
+        (ENDPOINT + "url = 'http://example.org/stop'\nsecrets = ['c2VjcmV0']\n", "allow_private"),
+        (ENDPOINT + "url = 'https://example.org/stop'\nsecrets = ['not base64!']\n", "base64"),
+        ("[edge]\nprot = 1\n", "did you mean edge.port"),
         ("[containment]\nmode = 'kill-everything'\n", "containment.mode"),
         ("[edge]\nhost = '0.0.0.0'\nkeyless_loopback = true\n", "edge.keyless_loopback"),
     ],

@@ -12,7 +12,7 @@ from detectors.base import Finding
 from monitor.alerting import deliveries
 from monitor.alerting.merging import dedup_key, join, opened, rank
 from monitor.alerting.words import STATUSES, TRANSITIONS, VERDICTS
-from monitor.settings import Settings, SettingsError
+from monitor.settings import Settings
 from monitor.store.state import Alert, AlertChange, AlertFinding, Control, State, now
 
 MAX_REASON = 2_000
@@ -49,13 +49,7 @@ class AlertDesk:
         self.state = state
         self.rules = rules
         self._posts = settings.slack.token is not None
-        try:
-            self._least = rank(settings.slack.min_level)
-        except ValueError:
-            raise SettingsError(
-                f"slack.min_level: {settings.slack.min_level!r} is no level; "
-                "use informational, low, medium, high or critical"
-            ) from None
+        self._least = rank(settings.slack.min_level)
         self._wakers: list[Callable[[], None]] = []
 
     def on_wake(self, waker: Callable[[], None]) -> None:

@@ -46,7 +46,8 @@ class Sorted(NamedTuple):
 class Seen:
     """A bounded window of (tenant, event_id) and the content it came with.
 
-    Replayed events have a window of their own: what was replayed may still happen.
+    What was replayed may still happen, so a live event is compared with live ones only; what
+    happened live and is replayed is a repeat.
 
     It holds the last ``capacity`` ids at least and twice as many at most: two generations,
     the elder dropped whole when the younger is full. An id counts as seen only once
@@ -87,7 +88,13 @@ class Seen:
         return Sorted(fresh, prints, duplicates, conflicts)
 
     def _lookup(self, record: Any) -> bytes | None:
-        key = _key(record.tenant, record.event_id, REPLAYED in (record.attributes or {}))
+        replayed = REPLAYED in (record.attributes or {})
+        known = self._known(_key(record.tenant, record.event_id, replayed))
+        if known is None and replayed:
+            return self._known(_key(record.tenant, record.event_id, False))
+        return known
+
+    def _known(self, key: int) -> bytes | None:
         return self._pending.get(key) or self._young.get(key) or self._old.get(key)
 
     def settle(self) -> None:

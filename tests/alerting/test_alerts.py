@@ -10,7 +10,7 @@ from detectors.base import LEVELS
 from monitor.alerting.alerts import AlertDesk, AlertError, NoSuchAlertError, StaleAlertError
 from monitor.alerting.merging import MAX_EVENT_IDS
 from monitor.alerting.words import STATUSES, TRANSITIONS, VERDICTS
-from monitor.settings import Settings, SettingsError
+from monitor.settings import Settings
 from monitor.store.migrate import migrate_state
 from monitor.store.state import Alert, AlertChange, AlertFinding, Control, Delivery, State
 from tests.alerting.conftest import RULES, finding
@@ -236,11 +236,6 @@ def test_without_slack_nothing_is_enqueued(state: State) -> None:
         (alert,) = desk.file(session, [finding()])
         desk.change(session, alert.id, "ana", status="acknowledged", reason="")
     assert all_of(state, Delivery) == []
-
-
-def test_a_level_that_is_none_is_refused_at_the_start(state: State) -> None:
-    with pytest.raises(SettingsError, match=r"slack\.min_level: 'severe' is no level"):
-        AlertDesk(state, {}, Settings(slack={"min_level": "severe"}))
 
 
 def test_whoever_waits_is_woken(desk: AlertDesk) -> None:

@@ -184,7 +184,7 @@ def test_the_window_is_read_back_from_events_that_another_version_wrote(tmp_path
     writer = SpoolWriter(tmp_path)
     writer.append([(Entry.EVENTS, to_bytes(arrow_batch([record])))])
     seen = Seen.load(tmp_path)
-    again = event(at=1, attributes={"a": "1", "b": "2"}, cost_usd=1.5)
+    again = event(at=1, attributes={"a": "1", "b": "2", "watchkeeper.replay": "true"}, cost_usd=1.5)
     assert seen.sort([again]) == ([], [], 1, 0)
 
 

@@ -155,6 +155,7 @@ def test_a_live_event_that_is_replayed_is_a_repeat_and_a_new_one_is_marked(edge:
     answer = edge.post(json.dumps(body(1, 2)), key=key, watchkeeper_replay="true").json()
     assert answer["duplicates"] == 1
     assert edge.stored()[1]["attributes"] == {"watchkeeper.replay": "true"}
+    assert edge.post(json.dumps(body(2))).json()["duplicates"] == 0
 
 
 def test_without_a_key_only_loopback_may_send_and_no_web_page(start_edge: Any) -> None:
