@@ -1,246 +1,248 @@
-"""Spans into events, by a mapping that is data: one file in ``dialects/`` for each dialect."""
+"""Records into events, by a mapping that is data: one file in ``dialects/`` for each dialect."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-
-import msgspec
-import yaml
 
 from detectors.base import stable_id
 from monitor.events import BY_NAME, Kind
-from monitor.sources.mapping import Mapping, Text
+from monitor.sources.mapping import Common, EventRule, Mapping, Operation, Source, Sources
 from monitor.sources.otlp import ERROR, Span, SpanEvent
-
-FOLDER = Path(__file__).parent / "dialects"
+from monitor.sources.reading import Line, Reader, decoded, first, gather, holds, reader, spoken, text
 
 UNKNOWN_SERVICE = "unknown_service"
 """The service of a span that names none (OTel resource conventions, service.name)."""
 
+UNMAPPED = "telemetry.unmapped"
+
 MAX_STACK = 2000
 """Characters kept of a stack trace, from its end: the innermost frame says most."""
 
-MAX_ANCESTORS = 64
+MOST_ATTRIBUTES = 120
+"""What a record says beyond this many attributes stands together in one, as JSON."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBERS = {c.name: c.kind for c in BY_NAME.values() if c.kind in (Kind.INTEGER, Kind.FLOAT)}
 
 
-def load(name: str) -> Dialect:
-    """The dialect of the file ``name``.yml. Raises msgspec.ValidationError where it is not one."""
-    return Dialect(msgspec.convert(yaml.safe_load((FOLDER / f"{name}.yml").read_text()), Mapping))
+@dataclass(slots=True)
+class Draft:
+    """An event in the making: its columns, and the attributes of its span that they have used."""
+
+    columns: dict[str, object]
+    used: set[str]
+    final: bool
 
 
-@dataclass
-class Mapped:
-    """Events in order of time, the index of the span each came from, and how many spans are no agent's."""
+@dataclass(slots=True)
+class Compiled:
+    """An operation ready to be applied."""
 
-    events: list[dict[str, object]]
-    spans: list[int]
-    ignored: int
+    operation: Operation
+    agent: list[tuple[str | None, Reader]]
+    when: list[Callable[[Line], bool]]
+    events: list[tuple[EventRule, list[Callable[[Line], bool]], list[Callable[[Line], bool]]]]
+
+
+@dataclass(slots=True)
+class Said:
+    """What a record says of itself: who acts, and what its descendants inherit, each with its rank.
+
+    The order of sources goes before nearness: a session.id further up beats a conversation id here.
+    """
+
+    agent_id: str | None = None
+    inherited: dict[str, tuple[int, object]] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    delegated_by: str | None = None
 
 
 class Dialect:
-    """Maps spans of one request, which may refer to each other, to events."""
+    """One mapping, compiled."""
 
-    def __init__(self, mapping: Mapping) -> None:
-        self.mapping = mapping
-        self._operations = {name: operation for operation in mapping.operations for name in operation.names}
-        self._absent = frozenset(mapping.absent)
+    def __init__(self, mapping: Mapping, common: Common) -> None:
+        self.name = f"{mapping.name}/{mapping.version}"
+        self.any_of = frozenset(mapping.any_of)
+        self._mapping = mapping
+        self._common = common
+        self._absent = frozenset(common.absent)
+        self._operation = [reader(source, self._absent) for source in mapping.operation]
+        self._named = [source for source in mapping.operation if isinstance(source, str)]
+        self._agent = self._readers(mapping.agent)
+        self._delegated_by = self._readers(mapping.delegated_by)
+        self._inherited = {column: self._readers(sources) for column, sources in mapping.inherited.items()}
+        self._columns = {column: self._readers(sources) for column, sources in mapping.columns.items()}
+        self._shared = {**common.shared, **mapping.shared}
+        self._operations: dict[str, list[Compiled]] = {}
+        for operation in mapping.operations:
+            for name in operation.names:
+                self._operations.setdefault(name, []).append(self._compiled(operation))
 
-    def map(self, spans: Sequence[Span]) -> Mapped:
-        """Events of all spans, oldest first."""
-        family = {(span.trace_id, span.span_id): span for span in spans}
-        found: list[tuple[datetime, int, dict[str, object]]] = []
-        ignored = 0
-        for index, span in enumerate(spans):
-            events = list(self._events(span, Lineage(span, family, self)))
-            ignored += not events
-            found += [(event["timestamp"], index, event) for event in events]  # type: ignore[misc]
-        found.sort(key=lambda entry: entry[0])
-        return Mapped([event for _, _, event in found], [index for _, index, _ in found], ignored)
+    def _readers(self, sources: Sources) -> list[tuple[str | None, Reader]]:
+        """Each source as a function, with the attribute that it uses up."""
+        return [(_whole(source), reader(source, self._absent)) for source in sources]
 
-    def said(self, attributes: dict[str, Any], name: str) -> Any:
-        """An attribute's value, None where it says nothing."""
-        value = attributes.get(name)
-        return None if isinstance(value, str) and value in self._absent else value
+    def _compiled(self, operation: Operation) -> Compiled:
+        return Compiled(
+            operation,
+            [*self._agent, *self._readers(operation.agent)],
+            [holds(condition, self._absent) for condition in operation.when],
+            [
+                (
+                    rule,
+                    [holds(condition, self._absent) for condition in rule.when],
+                    [holds(condition, self._absent) for condition in rule.unless],
+                )
+                for rule in operation.events
+            ],
+        )
 
-    def _events(self, span: Span, lineage: Lineage) -> Iterator[dict[str, object]]:
-        operation = self._operations.get(str(lineage.own(self.mapping.operation)[1]))
-        if operation is None and not any(
-            name.startswith(self.mapping.agent_like) for name in span.attributes
-        ):
-            return
-        context, used = self._context(span, lineage)
-        if operation is None:
-            yield self._finish({**context, **_instant("telemetry.unmapped", span, "end")}, span, set())
-            return
-        if operation.delegates and (giver := lineage.delegated_by()):
-            context["delegated_by"] = giver
-        for rule in operation.events:
-            event = {**context, **_instant(rule.type, span, rule.at)}
-            for column in rule.columns:
-                sources, value = self._column(column, lineage)
+    def operation(self, line: Line) -> tuple[str, Compiled] | None:
+        """The operation of the first span of the line, and its name."""
+        name = first(look(line) for look in self._operation)
+        for compiled in self._operations.get(name, ()) if isinstance(name, str) else ():
+            if all(test(line) for test in compiled.when):
+                return name, compiled
+        return None
+
+    def says(self, line: Line, compiled: Compiled | None) -> Said:
+        """What the first span of the line says by itself."""
+        said = Said(used=set(self._named))
+        service = service_of(line[0], self._common)
+        name, agent = _taken(compiled.agent if compiled else self._agent, line)
+        if agent is not None:
+            said.agent_id = f"{service}{self._common.separator}{text(agent)}"
+            said.used.add(name or "")
+        _, giver = _taken(self._delegated_by, line)
+        if giver is not None:
+            said.delegated_by = f"{service}{self._common.separator}{text(giver)}"
+        for column, readers in self._inherited.items():
+            for rank, (name, look) in enumerate(readers):
+                value = look(line)
                 if value is not None:
-                    event[column] = value
-                    used |= sources
-            yield self._finish(event, span, used) if rule.at == "end" else event
+                    said.inherited[column] = rank, fitting(column, value)
+                    said.used.add(name or "")
+                    break
+        return said
 
-    def _context(self, span: Span, lineage: Lineage) -> tuple[dict[str, object], set[str]]:
-        """What every event of the span carries, and the attributes that it came from."""
-        agent_id, named = lineage.agent()
-        used = {*self.mapping.operation, *self.mapping.agent}
-        context: dict[str, object] = {
-            "agent_id": agent_id,
-            "correlation_id": span.trace_id,
-            "span_id": span.span_id,
-            "source": f"{self.mapping.name}/{self.mapping.version} {span.scope} {span.scope_version}".strip(),
-        }
-        if span.parent_id.strip("0"):
-            context["parent_span_id"] = span.parent_id
-        if not named:
-            context["identity"] = "provisional"
-        for column, names in self.mapping.inherited.items():
-            name, value = lineage.inherited(names)
+    def shared(self, span: Span) -> Iterator[tuple[str, str, object]]:
+        """Column, attribute and value of what the span or its resource says."""
+        own, resource = span.attributes, span.resource
+        for column, names in self._shared.items():
+            for attributes in (own, resource):
+                for name in names:
+                    value = attributes.get(name)
+                    if value is not None and not (value.__class__ is str and value in self._absent):
+                        yield column, name, fitting(column, value)
+                        break
+                else:
+                    continue
+                break
+
+    def drafts(self, compiled: Compiled, line: Line) -> Iterator[Draft]:
+        """The events of a span, without what it inherits."""
+        span, used = line[0], set[str]()
+        # an event at the start and one at the end carry much the same
+        read: dict[str, tuple[set[str], object]] = {}
+        last = len(compiled.events) - 1
+        for place, (rule, when, unless) in enumerate(compiled.events):
+            skipped = (unless and all(test(line) for test in unless)) or not all(test(line) for test in when)
+            if skipped:
+                continue
+            columns: dict[str, object] = {**_instant(rule.type, span, rule.at), **rule.sets}
+            for column in rule.columns:
+                if column not in read:
+                    read[column] = self._column(column, line)
+                names, value = read[column]
+                if value is not None:
+                    columns[column] = value
+                    used |= names
+            if columns.get("policy_decision") == "deny":
+                columns["outcome"] = "blocked"
+            yield Draft(columns, used, place == last or rule.at == "end")
+
+    def _column(self, column: str, line: Line) -> tuple[set[str], object]:
+        attributes = line[0].attributes
+        if texts := self._mapping.messages.get(column):
+            found = first(spoken(asked, attributes) for asked in texts)
+            if found is not None:
+                return set(), found
+        if gathered := self._mapping.gathered.get(column):
+            taken, value = gather(gathered, attributes)
             if value is not None:
-                context[column] = _fitting(column, value)
-                used.add(name)
-        for column, names in self.mapping.shared.items():
-            name, value = lineage.shared(names)
-            if value is not None:
-                context[column] = _fitting(column, value)
-                used.add(name)
-        if "initiator_id" in context:
-            context["initiator_type"] = "user"
-        return context, used
+                return taken, value
+        name, raw = _taken(self._columns.get(column, ()), line)
+        return ({name} if name else set()), None if raw is None else fitting(column, raw)
 
-    def _column(self, column: str, lineage: Lineage) -> tuple[set[str], object]:
-        """A column's value and the attributes that it took whole."""
-        attributes = lineage.span.attributes
-        if texts := self.mapping.messages.get(column):
-            return set(), next(filter(None, (self._spoken(text, attributes) for text in texts)), None)
-        if gathered := self.mapping.gathered.get(column):
-            taken = {
-                name: value
-                for name, value in attributes.items()
-                if name.startswith(gathered.prefix) and name not in gathered.skip
-            }
-            settings = {name.removeprefix(gathered.prefix): value for name, value in taken.items()}
-            return set(taken), _text(settings) if settings else None
-        name, value = lineage.own(self.mapping.columns[column])
-        fitting = None if value is None else _fitting(column, value)
-        return {name}, fitting
-
-    def _spoken(self, text: Text, attributes: dict[str, Any]) -> str | None:
-        messages = _decoded(self.said(attributes, text.attribute))
-        if not isinstance(messages, list):
-            return None
-        first = attributes.get(text.first) if text.first else None
-        texts = [
-            content
-            for message in messages[first if isinstance(first, int) else 0 :]
-            if isinstance(message, dict) and message.get("role") == text.role
-            for content in _contents(message, text.part)
-        ]
-        return texts[0 if text.take == "first" else -1] if texts else None
-
-    def _finish(self, event: dict[str, object], span: Span, used: set[str]) -> dict[str, object]:
+    def finish(self, draft: Draft, span: Span, used: set[str]) -> None:
         """Outcome, latency and error at the span's end, and in attributes all that no column took."""
+        columns, gone = draft.columns, used | draft.used
         failures, others = _exceptions(span.events)
-        event["latency_ms"] = (span.end - span.start) / 1e6
-        event["outcome"] = "failure" if span.status == ERROR else "success"
-        attributes = {name: value for name, value in span.attributes.items() if name not in used}
-        attributes |= {f"resource.{name}": value for name, value in span.resource.items() if name not in used}
+        columns["latency_ms"] = (span.end - span.start) / 1e6
+        attributes: dict[str, Any] = {k: v for k, v in span.attributes.items() if k not in gone}
+        attributes |= {f"resource.{k}": v for k, v in span.resource.items() if k not in gone}
         attributes |= {"span.name": span.name, "span.kind": span.kind}
         if failures:
             attributes |= {k: v for k, v in failures[0].items() if k.startswith("exception.stacktrace")}
         if span.status == ERROR:
-            first = failures[0] if failures else {}
-            kind = self.said(span.attributes, "error.type") or first.get("exception.type")
-            event["error_type"] = kind and str(kind)
-            event["error_message"] = span.status_message or first.get("exception.message")
-            event["outcome"] = self._outcome(str(kind))
+            said = failures[0] if failures else {}
+            kind = span.attributes.get("error.type") or said.get("exception.type")
+            columns["error_type"] = kind and str(kind)
+            columns["error_message"] = span.status_message or said.get("exception.message")
+            columns["outcome"] = self._outcome(str(kind))
             attributes.pop("error.type", None)
+        else:
+            columns.setdefault("outcome", "success")
         if others or failures[1:]:
             attributes["span.events"] = others + failures[1:]
         if span.links:
             attributes["span.links"] = span.links
-        event["attributes"] = {name: _text(value) for name, value in attributes.items()}
-        return event
+        columns["attributes"] = _bounded(attributes)
 
     def _outcome(self, error_type: str) -> str:
         last = error_type.rpartition(".")[2]
-        return next((name for name, types in self.mapping.outcomes.items() if last in types), "failure")
+        outcomes = self._common.outcomes.items()
+        return next((name for name, types in outcomes if last in types), "failure")
 
 
-class Lineage:
-    """A span with its ancestors, as far as the same request holds them, nearest first."""
-
-    def __init__(self, span: Span, family: dict[tuple[str, str], Span], dialect: Dialect) -> None:
-        self.span = span
-        self._dialect = dialect
-        self._line = [span]
-        known = {span.span_id}
-        while len(self._line) < MAX_ANCESTORS:
-            parent = family.get((span.trace_id, self._line[-1].parent_id))
-            if parent is None or parent.span_id in known:
-                break
-            known.add(parent.span_id)
-            self._line.append(parent)
-
-    def own(self, names: Iterable[str]) -> tuple[str, Any]:
-        """The first of ``names`` that the span itself says, and its value."""
-        return self._first((name, self.span.attributes) for name in names)
-
-    def inherited(self, names: Iterable[str]) -> tuple[str, Any]:
-        """The first of ``names`` that the span or an ancestor says."""
-        return self._first((name, span.attributes) for name in names for span in self._line)
-
-    def shared(self, names: Iterable[str]) -> tuple[str, Any]:
-        """The first of ``names`` that the span or its resource says."""
-        sources = (self.span.attributes, self.span.resource)
-        return self._first((name, source) for source in sources for name in names)
-
-    def _first(self, places: Iterable[tuple[str, dict[str, Any]]]) -> tuple[str, Any]:
-        for name, attributes in places:
-            value = self._dialect.said(attributes, name)
-            if value is not None:
-                return name, value
-        return "", None
-
-    def agent(self) -> tuple[str, bool]:
-        """The agent's id, and whether its name is known; the service alone where it is not."""
-        for span in self._line:
-            if agent_id := self._agent_of(span):
-                return agent_id, True
-        return self._service(self.span), False
-
-    def delegated_by(self) -> str | None:
-        """The id of the agent above this one, where it is another."""
-        own = self.agent()[0]
-        above = (self._agent_of(span) for span in self._line[1:])
-        return next((agent_id for agent_id in above if agent_id and agent_id != own), None)
-
-    def _agent_of(self, span: Span) -> str | None:
-        mapping = self._dialect.mapping
-        _, name = self._first((name, span.attributes) for name in mapping.agent)
-        return None if name is None else f"{self._service(span)}{mapping.separator}{name}"
-
-    def _service(self, span: Span) -> str:
-        _, service = self._first((name, span.resource) for name in self._dialect.mapping.service)
+def service_of(span: Span, common: Common) -> str:
+    """The service that a span comes from."""
+    for name in common.service:
+        service = span.resource.get(name)
         # SDKs fill in unknown_service:<executable>, which is not the same twice.
-        if service is None or str(service).startswith(UNKNOWN_SERVICE):
-            return UNKNOWN_SERVICE
-        return str(service)
+        if isinstance(service, str) and service not in common.absent:
+            return UNKNOWN_SERVICE if service.startswith(UNKNOWN_SERVICE) else service
+    return UNKNOWN_SERVICE
+
+
+def unmapped(span: Span) -> Draft:
+    """A record that no dialect maps, as the event that keeps it."""
+    return Draft(_instant(UNMAPPED, span, "end"), set(), final=True)
+
+
+def _whole(source: str | Source) -> str | None:
+    """The attribute that the source uses up, so that it need not be kept a second time."""
+    if isinstance(source, str):
+        return source
+    partly = source.path or source.pattern or source.up or source.event or source.values
+    return None if partly else source.attribute
+
+
+def _taken(readers: Sequence[tuple[str | None, Reader]], line: Line) -> tuple[str | None, Any]:
+    for name, look in readers:
+        value = look(line)
+        if value is not None:
+            return name, value
+    return None, None
 
 
 def _instant(event_type: str, span: Span, at: str) -> dict[str, object]:
     nanoseconds = span.start if at == "start" else span.end
     return {
-        "event_id": stable_id("otel", span.trace_id, span.span_id, event_type, 0),
+        "event_id": stable_id("otel", span.trace_id, span.span_id, event_type, span.ordinal),
         "event_type": event_type,
         "timestamp": _EPOCH + timedelta(microseconds=nanoseconds // 1000),
     }
@@ -254,7 +256,7 @@ def _exceptions(events: list[SpanEvent]) -> tuple[list[dict[str, Any]], list[dic
         if event.name != "exception":
             others.append({"name": event.name, "time_unix_nano": event.time, "attributes": event.attributes})
             continue
-        attributes = {name: _text(value) for name, value in event.attributes.items()}
+        attributes = {name: text(value) for name, value in event.attributes.items()}
         stack = attributes.get("exception.stacktrace", "")
         if len(stack) > MAX_STACK:
             attributes["exception.stacktrace"] = stack[-MAX_STACK:]
@@ -264,38 +266,23 @@ def _exceptions(events: list[SpanEvent]) -> tuple[list[dict[str, Any]], list[dic
     return list(failures.values()), others
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+def _bounded(attributes: dict[str, Any]) -> dict[str, str]:
+    """Attributes as text; those beyond ``MOST_ATTRIBUTES`` together in ``span.more_attributes``."""
+    names = [*attributes]
+    kept = {name: text(attributes[name]) for name in names[:MOST_ATTRIBUTES]}
+    if more := names[MOST_ATTRIBUTES:]:
+        kept["span.more_attributes"] = text({name: attributes[name] for name in more})
+    return kept
 
 
-def _fitting(column: str, value: Any) -> object:
+def fitting(column: str, value: Any) -> object:
     """A value as the column's type; None where it does not fit, so that it stays an attribute."""
-    kind = BY_NAME[column].kind
-    if kind not in (Kind.INTEGER, Kind.FLOAT):
-        return _text(value)
-    number = _decoded(value)
+    kind = _NUMBERS.get(column)
+    if kind is None:
+        return text(value)
+    number = decoded(value)
     if isinstance(number, bool) or not isinstance(number, int | float):
         return None
     if kind is Kind.FLOAT:
         return float(number) if abs(number) < 2**63 else None
     return int(number) if number == int(number) and abs(number) < 2**63 else None
-
-
-def _decoded(value: Any) -> Any:
-    """What JSON text says; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _contents(message: dict[str, Any], part_type: str) -> Iterator[str]:
-    content = message.get("content")
-    if isinstance(content, str):
-        yield content
-    parts = message.get("parts")
-    for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, dict) and part.get("type") == part_type and isinstance(part.get("content"), str):
-            yield part["content"]

@@ -6,18 +6,52 @@ from typing import Literal
 
 import msgspec
 
-Names = tuple[str, ...]
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a value stands. The first of ``attribute``, ``event``, ``events`` and ``field`` counts.
+
+    ``event`` reads ``attribute`` of the last span event of that name; ``events`` is every span
+    event of these names as a JSON list; ``path`` goes into the value as JSON; ``pattern`` must
+    be found in it, and its first group is the value; ``values`` translates it, and drops what it
+    does not name; ``value`` takes its place. ``up`` looks at so many ancestors too, nearest first.
+    """
+
+    attribute: str | None = None
+    event: str | None = None
+    events: tuple[str, ...] = ()
+    field: Literal["name", "status", "status_message", "exception_type", "exception_message"] | None = None
+    path: tuple[str | int, ...] = ()
+    pattern: str | None = None
+    values: dict[str, str] | None = None
+    value: str | None = None
+    up: int = 0
+
+
+Sources = tuple[str | Source, ...]
+"""Best first; the first that says something is taken. A text is an attribute's name."""
+
+
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether a source says something: anything, or with ``equals`` this."""
+
+    that: str | Source
+    exists: bool = True
+    equals: str | None = None
 
 
 class Gathered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All attributes under a prefix."""
+    """All attributes under a prefix as one JSON text; ``nested`` undoes flattened lists and objects."""
 
     prefix: str
-    skip: Names = msgspec.field(name="except", default=())
+    skip: tuple[str, ...] = msgspec.field(name="except", default=())
+    nested: bool = False
 
 
 class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text out of a list of messages."""
+    """A text out of a list of messages ({role, parts: [{type, content}]}, or {role, content}).
+
+    ``first`` (``from`` in the file) names an attribute with the index of this run's first message.
+    """
 
     attribute: str
     role: str
@@ -27,36 +61,61 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An event that a span becomes, and the columns it carries."""
+    """An event that a span becomes, and the columns it carries.
+
+    It is left out unless every one of ``when`` holds, or where every one of ``unless`` does.
+    ``sets`` (``set`` in the file) are columns with a value of their own.
+    """
 
     type: str
     at: Literal["start", "end"]
-    columns: Names
+    columns: tuple[str, ...] = ()
+    when: tuple[Condition, ...] = ()
+    unless: tuple[Condition, ...] = ()
+    sets: dict[str, str] = msgspec.field(name="set", default_factory=dict)
 
 
 class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What spans of these operations become."""
+    """What spans of these operations become, where ``when`` holds; no event for mere plumbing.
 
-    names: Names
-    events: tuple[EventRule, ...]
+    ``delegates``: an agent that stands above another one has delegated to it. ``wraps``: a span
+    that holds one of these operations is the same thing once more, and gives it what it lacks.
+    ``agent`` is where the agent's name stands if the dialect's own sources do not say it.
+    """
+
+    names: tuple[str, ...]
+    events: tuple[EventRule, ...] = ()
+    when: tuple[Condition, ...] = ()
     delegates: bool = False
+    wraps: tuple[str, ...] = ()
+    agent: Sources = ()
 
 
 class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A dialect's file."""
+    """A dialect's file. ``any_of`` are attributes of which a record of this dialect has one."""
 
     name: str
     version: int
-    absent: Names
-    service: Names
-    agent: Names
-    separator: str
-    agent_like: Names
-    operation: Names
-    inherited: dict[str, Names]
-    shared: dict[str, Names]
-    columns: dict[str, Names]
-    gathered: dict[str, Gathered]
-    messages: dict[str, tuple[Text, ...]]
-    outcomes: dict[str, Names]
+    any_of: tuple[str, ...]
+    operation: Sources
+    agent: Sources
     operations: tuple[Operation, ...]
+    columns: dict[str, Sources]
+    inherited: dict[str, Sources] = {}
+    shared: dict[str, tuple[str, ...]] = {}
+    delegated_by: Sources = ()
+    gathered: dict[str, Gathered] = {}
+    messages: dict[str, tuple[Text, ...]] = {}
+
+
+class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all dialects share: common.yml."""
+
+    absent: tuple[str, ...]
+    service: tuple[str, ...]
+    separator: str
+    agent_like: tuple[str, ...]
+    log_like: tuple[str, ...]
+    shared: dict[str, tuple[str, ...]]
+    outcomes: dict[str, tuple[str, ...]]
+    handovers: tuple[str, ...]

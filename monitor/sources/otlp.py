@@ -1,23 +1,22 @@
-"""OTLP traces into one small span: the span itself, and protobuf (otlp_json.py has JSON).
+"""OTLP records into one small span: the span itself, and protobuf (otlp_json.py has JSON).
 
-Source: OpenTelemetry protocol specification, "OTLP/HTTP", and trace.proto.
+Source: OpenTelemetry protocol specification, "OTLP/HTTP", trace.proto and logs.proto.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.sources.gate import Rejected
 from monitor.sources.reasons import excerpt
@@ -27,6 +26,10 @@ ERROR = 2
 
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 MAX_DEPTH = 32
+MAX_VALUES = 10_000
+"""Attributes, and items of lists, of one record in all."""
+
+MAX_LOG_NAME = 200
 _FAR = 9_000_000_000 * 10**9
 """The year 2255, in nanoseconds: whatever lies beyond is not a time of day."""
 
@@ -43,6 +46,9 @@ class SpanEvent:
 @dataclass(slots=True)
 class Span:
     """One span with its resource and scope; times in nanoseconds, ids in lower-case hex.
+
+    A log record is one too: without a duration, its event's name as ``name``, the span in which
+    it was written as ``span_id``. ``ordinal`` tells records of one span apart.
 
     Attribute values are str, bool, int, float, None, or lists and dicts of them.
     """
@@ -62,6 +68,8 @@ class Span:
     scope_version: str
     events: list[SpanEvent] = field(default_factory=list)
     links: list[dict[str, Any]] = field(default_factory=list)
+    record: Literal["span", "log"] = "span"
+    ordinal: int | str = 0
 
 
 class BadBodyError(Exception):
@@ -74,22 +82,39 @@ class BadBodyError(Exception):
 
 
 def too_many(most: int) -> BadBodyError:
-    """The error for a request of more spans than can be taken at once."""
-    return BadBodyError(f"more than {most} spans in one request; lower the exporter's batch size", 413)
+    """The error for a request of more records than can be taken at once."""
+    return BadBodyError(f"more than {most} records in one request; lower the exporter's batch size", 413)
 
 
-def checked(read: Callable[[], Span]) -> Span | Rejected:
-    """A span with usable ids and times, or why it is refused."""
+class Values:
+    """How many values one record may still hold: a few bytes can say a million of them."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_VALUES
+
+    def take(self, count: int) -> None:
+        """Raises Rejected where there are more than ``MAX_VALUES`` in all."""
+        self.left -= count
+        if self.left < 0:
+            raise Rejected(f"more than {MAX_VALUES:,} values in one record; send long lists as JSON text")
+
+
+def checked(read: Callable[[Values], Span]) -> Span | Rejected:
+    """A record with usable ids and times, or why it is refused."""
     try:
-        span = read()
+        span = read(Values())
     except Rejected as fault:
         return fault
     for name, value, length in (("trace_id", span.trace_id, 32), ("span_id", span.span_id, 16)):
+        if span.record == "log" and not value.strip("0"):
+            continue
         if len(value) != length or not value.strip("0"):
             return Rejected(f"{name}: a span needs {length} hex digits, not all zero; check the exporter")
     span.start, span.end = span.start or span.end, span.end or span.start
     if not 0 < span.start < _FAR or not 0 < span.end < _FAR:
-        return Rejected("start_time_unix_nano: the span has no usable time; check the exporter")
+        return Rejected("start_time_unix_nano: the record has no usable time; check the exporter")
     return span
 
 
@@ -114,24 +139,62 @@ def decode_protobuf(body: bytes, most: int) -> list[Span | Rejected]:
 
     Raises BadBodyError where it is not one, or holds more than ``most`` spans.
     """
-    request = ExportTraceServiceRequest()
-    try:
-        request.ParseFromString(body)
-    except DecodeError:
-        raise BadBodyError("not an OTLP ExportTraceServiceRequest in protobuf; check the exporter") from None
+    request = _parsed(ExportTraceServiceRequest(), body, "trace")
     if body and not request.resource_spans:
         raise BadBodyError("no resource spans in the protobuf body; send traces to /v1/traces")
     if sum(len(scoped.spans) for group in request.resource_spans for scoped in group.scope_spans) > most:
         raise too_many(most)
     return [
-        checked(partial(_from_message, span, scoped.scope, group.resource))
+        checked(partial(_span, span, scoped.scope, resource))
         for group in request.resource_spans
+        for resource in (_resource(group),)
         for scoped in group.scope_spans
         for span in scoped.spans
     ]
 
 
-def _from_message(span: Any, scope: Any, resource: Any) -> Span:
+def decode_logs(body: bytes, most: int) -> list[Span | Rejected]:
+    """Log records of an ExportLogsServiceRequest, in order.
+
+    Raises BadBodyError where it is not one, or holds more than ``most`` records.
+    """
+    request = _parsed(ExportLogsServiceRequest(), body, "logs")
+    if body and not request.resource_logs:
+        raise BadBodyError("no resource logs in the protobuf body; send logs to /v1/logs")
+    if sum(len(scoped.log_records) for group in request.resource_logs for scoped in group.scope_logs) > most:
+        raise too_many(most)
+    return [
+        checked(partial(_log, record, scoped.scope, resource))
+        for group in request.resource_logs
+        for resource in (_resource(group),)
+        for scoped in group.scope_logs
+        for record in scoped.log_records
+    ]
+
+
+def _parsed(request: Any, body: bytes, signal: str) -> Any:
+    try:
+        request.ParseFromString(body)
+    except DecodeError:
+        raise BadBodyError(f"not an OTLP {signal} request in protobuf; check the exporter") from None
+    return request
+
+
+def _resource(group: Any) -> dict[str, Any] | Rejected:
+    """A group's resource, read once for all its records; a fault is one of each of them."""
+    try:
+        return _attributes(group.resource.attributes, Values())
+    except Rejected as fault:
+        return fault
+
+
+def _known(resource: dict[str, Any] | Rejected) -> dict[str, Any]:
+    if isinstance(resource, Rejected):
+        raise Rejected(resource.reason)
+    return resource
+
+
+def _span(span: Any, scope: Any, resource: dict[str, Any] | Rejected, values: Values) -> Span:
     return Span(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
@@ -142,43 +205,86 @@ def _from_message(span: Any, scope: Any, resource: Any) -> Span:
         end=span.end_time_unix_nano,
         status=span.status.code,
         status_message=span.status.message,
-        attributes=_attributes(span.attributes),
-        resource=_attributes(resource.attributes),
+        attributes=_attributes(span.attributes, values),
+        resource=_known(resource),
         scope=scope.name,
         scope_version=scope.version,
-        events=[SpanEvent(e.name, e.time_unix_nano, _attributes(e.attributes)) for e in span.events],
+        events=[SpanEvent(e.name, e.time_unix_nano, _attributes(e.attributes, values)) for e in span.events],
         links=[{"trace_id": k.trace_id.hex(), "span_id": k.span_id.hex()} for k in span.links],
     )
 
 
-def _attributes(pairs: Any, depth: int = 0) -> dict[str, Any]:
-    return unique((pair.key, _value(pair.value, depth)) for pair in pairs)
+def _log(record: Any, scope: Any, resource: dict[str, Any] | Rejected, values: Values) -> Span:
+    return log_record(
+        trace_id=record.trace_id.hex(),
+        span_id=record.span_id.hex(),
+        name=record.event_name,
+        time=record.time_unix_nano or record.observed_time_unix_nano,
+        severity=record.severity_text,
+        body=_value(record.body, 0, values),
+        attributes=_attributes(record.attributes, values),
+        resource=_known(resource),
+        scope=scope.name,
+        scope_version=scope.version,
+    )
 
 
-def _value(value: Any, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise Rejected("an attribute is nested too deeply; send nested content as JSON text")
+def log_record(
+    *,
+    trace_id: str,
+    span_id: str,
+    name: str,
+    time: int,
+    severity: str,
+    body: Any,
+    attributes: dict[str, Any],
+    resource: dict[str, Any],
+    scope: str,
+    scope_version: str,
+) -> Span:
+    """A log record as a span. Its name is the event's, which some senders put elsewhere."""
+    said = name or attributes.get("event.name") or (body if isinstance(body, str) else "")
+    kept = {**attributes, "log.body": body} if body is not None else attributes
+    content = msgspec.json.encode((time, said, severity, kept), order="deterministic")
+    return Span(
+        trace_id=trace_id if trace_id.strip("0") else "",
+        span_id=span_id if span_id.strip("0") else "",
+        parent_id="",
+        name=str(said)[:MAX_LOG_NAME],
+        kind="LOG",
+        start=time,
+        end=time,
+        status=ERROR if severity.upper() in ("ERROR", "FATAL") else 0,
+        status_message="",
+        attributes=kept,
+        resource=resource,
+        scope=scope,
+        scope_version=scope_version,
+        record="log",
+        ordinal=hashlib.sha256(content).hexdigest()[:16],
+    )
+
+
+def _attributes(pairs: Any, values: Values, depth: int = 0) -> dict[str, Any]:
+    values.take(len(pairs))
+    return unique((pair.key, _value(pair.value, depth, values)) for pair in pairs)
+
+
+def _value(value: Any, depth: int, values: Values) -> Any:
     kind = value.WhichOneof("value")
+    if kind == "string_value":
+        return value.string_value
     if kind is None:
         return None
+    if depth > MAX_DEPTH:
+        raise Rejected("an attribute is nested too deeply; send nested content as JSON text")
     if kind == "array_value":
-        return [_value(item, depth + 1) for item in value.array_value.values]
+        values.take(len(value.array_value.values))
+        return [_value(item, depth + 1, values) for item in value.array_value.values]
     if kind == "kvlist_value":
-        return _attributes(value.kvlist_value.values, depth + 1)
+        return _attributes(value.kvlist_value.values, values, depth + 1)
     if kind == "bytes_value":
         return base64.b64encode(value.bytes_value).decode()
     if kind == "double_value":
         return finite(value.double_value)
     return getattr(value, kind)
-
-
-def response(rejected: int, message: str, as_json: bool) -> bytes:
-    """An ExportTraceServiceResponse; ``partial_success`` only where spans were refused."""
-    if as_json:
-        partial_success = {"rejectedSpans": str(rejected), "errorMessage": message}
-        return msgspec.json.encode({"partialSuccess": partial_success} if rejected else {})
-    reply = ExportTraceServiceResponse()
-    if rejected:
-        reply.partial_success.rejected_spans = rejected
-        reply.partial_success.error_message = message
-    return reply.SerializeToString()

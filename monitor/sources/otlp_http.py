@@ -1,22 +1,43 @@
-"""OTLP over HTTP: traces in, events out. Source: OpenTelemetry protocol specification, OTLP/HTTP."""
+"""OTLP over HTTP: traces and logs in, events out. Source: OpenTelemetry protocol specification, OTLP/HTTP."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from monitor.settings import EdgeSettings
-from monitor.sources import body, dialect
+from monitor.sources.dialect_set import Dialects
 from monitor.sources.door import Door
 from monitor.sources.gate import Rejected, Rejection
 from monitor.sources.keys import Sender
-from monitor.sources.otlp import BadBodyError, Span, decode_protobuf, response
-from monitor.sources.otlp_json import decode_json
+from monitor.sources.otlp import BadBodyError, Span, decode_logs, decode_protobuf
+from monitor.sources.otlp_alone import Alone
+from monitor.sources.otlp_answers import JSON, PROTOBUF, Signal, response
+from monitor.sources.otlp_json import decode_json, decode_json_logs
 
 if TYPE_CHECKING:
     from monitor.pipeline import Intake
+
+MOST_EVENTS = 4
+"""A record becomes this many events at most."""
+
+OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics")
+
+LARGE_BYTES = 256 << 10
+"""A body beyond this is decoded in a thread, so that it holds up nobody else."""
+
+Decoder = Callable[[bytes, int], list[Span | Rejected]]
+
+DECODERS: dict[tuple[Signal, str], Decoder] = {
+    ("traces", PROTOBUF): decode_protobuf,
+    ("traces", JSON): decode_json,
+    ("logs", PROTOBUF): decode_logs,
+    ("logs", JSON): decode_json_logs,
+}
 
 
 class OtlpRoutes:
@@ -25,42 +46,61 @@ class OtlpRoutes:
     def __init__(self, intake: Intake, door: Door, settings: EdgeSettings) -> None:
         self._intake = intake
         self._door = door
-        self._settings = settings
-        self._dialect = dialect.load("otel_genai")
+        self._dialects = Dialects.load(settings.dialects)
+        # A request of more could never be admitted.
+        self._most = settings.max_waiting_events // MOST_EVENTS
 
     async def traces(self, request: Request) -> Response:
-        """POST /v1/traces: an OTLP ExportTraceServiceRequest, protobuf or JSON."""
+        """POST /v1/traces: an ExportTraceServiceRequest, protobuf or JSON."""
+        return await self._export(request, "traces")
+
+    async def logs(self, request: Request) -> Response:
+        """POST /v1/logs: an ExportLogsServiceRequest, protobuf or JSON."""
+        return await self._export(request, "logs")
+
+    async def metrics(self, request: Request) -> Response:
+        """POST /v1/metrics: read, counted and dropped, so that an exporter need not be reconfigured."""
         sender = await self._door.sender(request)
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        await self._door.read(request, sender)
+        self._intake.committer.counters.dropped_metric_requests += 1
+        kind = content_type(request)
+        return Response(response("metrics", 0, "", kind == JSON), media_type=kind)
+
+    async def _export(self, request: Request, signal: Literal["traces", "logs"]) -> Response:
+        sender = await self._door.sender(request)
+        kind = content_type(request)
         raw = await self._door.read(request, sender)
-        if kind not in ("application/x-protobuf", "application/json"):
-            await self._door.refuse(
-                sender,
-                415,
-                "send Content-Type application/x-protobuf or application/json",
-                raw[: body.KEPT_BYTES],
-            )
+        decode = DECODERS.get((signal, kind))
+        if decode is None:
+            await self._door.refuse(sender, 415, f"send Content-Type {PROTOBUF} or {JSON}", raw)
         try:
-            spans = (decode_json if kind == "application/json" else decode_protobuf)(raw, self._most)
+            if len(raw) > LARGE_BYTES:
+                records = await asyncio.to_thread(decode, raw, self._most)
+            else:
+                records = decode(raw, self._most)
         except BadBodyError as fault:
-            await self._door.refuse(sender, fault.status, fault.reason, raw[: body.KEPT_BYTES])
-        refused = await self._take(sender, spans)
-        message = f"{len(refused)} spans were refused; the first: {refused[0].reason}" if refused else ""
-        return Response(response(len(refused), message, kind == "application/json"), media_type=kind)
+            await self._door.refuse(sender, fault.status, fault.reason, raw)
+        refused = await self._take(sender, records, Alone(raw, signal, kind == JSON))
+        message = f"{len(refused)} records were refused; the first: {refused[0].reason}" if refused else ""
+        return Response(response(signal, len(refused), message, kind == JSON), media_type=kind)
 
-    @property
-    def _most(self) -> int:
-        # A span becomes two events at most, and a request of more could never be admitted.
-        return self._settings.max_waiting_events // 2
+    async def _take(self, sender: Sender, records: list[Span | Rejected], alone: Alone) -> list[Rejection]:
+        """Map the good records and keep their events; one rejection for each record that was refused."""
+        mapped = self._dialects.map([one for one in records if isinstance(one, Span)])
+        faults = [fault for fault in records if isinstance(fault, Rejected)]
+        good = [ordinal for ordinal, one in enumerate(records) if isinstance(one, Span)]
+        bad = [ordinal for ordinal, one in enumerate(records) if isinstance(one, Rejected)]
+        places = [*(good[record] for record in mapped.records), *bad]
+        receipt = await self._intake.receive(
+            sender, [*mapped.events, *faults], mapped.contexts, alone=lambda index: alone[places[index]]
+        )
+        counters = self._intake.committer.counters
+        counters.ignored_spans += mapped.ignored
+        counters.unmapped += mapped.unmapped
+        by_record = {places[fault.index]: fault for fault in reversed(receipt.rejected)}
+        return list(by_record.values())
 
-    async def _take(self, sender: Sender, spans: list[Span | Rejected]) -> list[Rejection]:
-        """Map the good spans and keep their events; one rejection for each span that was refused."""
-        mapped = self._dialect.map([span for span in spans if isinstance(span, Span)])
-        faults = [fault for fault in spans if isinstance(fault, Rejected)]
-        receipt = await self._intake.receive(sender, [*mapped.events, *faults])
-        self._intake.committer.counters.ignored_spans += mapped.ignored
-        by_span = {
-            (mapped.spans[fault.index] if fault.index < len(mapped.spans) else ~fault.index): fault
-            for fault in reversed(receipt.rejected)
-        }
-        return list(by_span.values())
+
+def content_type(request: Request) -> str:
+    """The media type that the request names, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

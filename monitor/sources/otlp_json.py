@@ -9,7 +9,7 @@ without a word, so it is not used.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,8 +24,10 @@ from monitor.sources.otlp import (
     BadBodyError,
     Span,
     SpanEvent,
+    Values,
     checked,
     finite,
+    log_record,
     too_many,
     unique,
 )
@@ -46,35 +48,47 @@ def decode_json(body: bytes, most: int) -> list[Span | Rejected]:
     Raises BadBodyError where the body is not JSON, or not of that form down to its spans,
     or holds more than ``most`` of them.
     """
+    return _decoded(body, most, ("resourceSpans", "scopeSpans", "spans"), _span)
+
+
+def decode_json_logs(body: bytes, most: int) -> list[Span | Rejected]:
+    """Log records of an ExportLogsServiceRequest in OTLP/JSON, in order; raises as ``decode_json``."""
+    return _decoded(body, most, ("resourceLogs", "scopeLogs", "logRecords"), _log)
+
+
+def _decoded(
+    body: bytes, most: int, names: tuple[str, str, str], read: Callable[..., Span]
+) -> list[Span | Rejected]:
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
-        request = refuse_repeats(body)
-        spans = list(_spans(request))
+        records = list(_records(refuse_repeats(body), *names))
     except RepeatedKeyError as error:
         raise BadBodyError(f"the key {excerpt(error.key)} stands twice in one object; send it once") from None
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise BadBodyError("not valid JSON in UTF-8; check the exporter") from None
     except Rejected as fault:
         raise BadBodyError(fault.reason) from None
-    if len(spans) > most:
+    if len(records) > most:
         raise too_many(most)
-    return [checked(partial(_from_object, *parts)) for parts in spans]
+    return [checked(partial(read, *parts)) for parts in records]
 
 
-def _spans(request: Any) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
-    """Each span with its scope and its resource, as they stand in the JSON."""
-    groups = _get(_object(request, "the body"), "resourceSpans", list)
+def _records(
+    request: Any, groups_name: str, scoped_name: str, records_name: str
+) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
+    """Each record with its scope and its resource, as they stand in the JSON."""
+    groups = _get(_object(request, "the body"), groups_name, list)
     if not groups and request:
-        raise Rejected("resourceSpans: missing; send an OTLP/JSON ExportTraceServiceRequest")
+        raise Rejected(f"{groups_name}: missing; send an OTLP/JSON export request of this path's signal")
     for group in groups:
-        resource = _get(_object(group, "resourceSpans"), "resource", dict)
-        for scoped in _get(group, "scopeSpans", list):
-            scope = _get(_object(scoped, "scopeSpans"), "scope", dict)
-            for span in _get(scoped, "spans", list):
-                yield span, scope, resource
+        resource = _get(_object(group, groups_name), "resource", dict)
+        for scoped in _get(group, scoped_name, list):
+            scope = _get(_object(scoped, scoped_name), "scope", dict)
+            for record in _get(scoped, records_name, list):
+                yield record, scope, resource
 
 
-def _from_object(span: Any, scope: dict[str, Any], resource: dict[str, Any]) -> Span:
+def _span(span: Any, scope: dict[str, Any], resource: dict[str, Any], values: Values) -> Span:
     status = _get(_object(span, "spans"), "status", dict)
     kind = _enum(span.get("kind"), _KIND_NUMBERS, "kind")
     return Span(
@@ -87,11 +101,11 @@ def _from_object(span: Any, scope: dict[str, Any], resource: dict[str, Any]) -> 
         end=_integer(span.get("endTimeUnixNano"), "endTimeUnixNano"),
         status=_enum(status.get("code"), _STATUS_NUMBERS, "status.code"),
         status_message=_get(status, "message", str),
-        attributes=_pairs(span),
-        resource=_pairs(resource),
+        attributes=_pairs(span, values),
+        resource=_pairs(resource, values),
         scope=_get(scope, "name", str),
         scope_version=_get(scope, "version", str),
-        events=[_event(event) for event in _get(span, "events", list)],
+        events=[_event(event, values) for event in _get(span, "events", list)],
         links=[
             {"trace_id": _hex(_object(link, "links"), "traceId"), "span_id": _hex(link, "spanId")}
             for link in _get(span, "links", list)
@@ -99,9 +113,25 @@ def _from_object(span: Any, scope: dict[str, Any], resource: dict[str, Any]) -> 
     )
 
 
-def _event(event: Any) -> SpanEvent:
+def _event(event: Any, values: Values) -> SpanEvent:
     time = _integer(_object(event, "events").get("timeUnixNano"), "timeUnixNano")
-    return SpanEvent(_get(event, "name", str), time, _pairs(event))
+    return SpanEvent(_get(event, "name", str), time, _pairs(event, values))
+
+
+def _log(record: Any, scope: dict[str, Any], resource: dict[str, Any], values: Values) -> Span:
+    time = _integer(_object(record, "logRecords").get("timeUnixNano"), "timeUnixNano")
+    return log_record(
+        trace_id=_hex(record, "traceId"),
+        span_id=_hex(record, "spanId"),
+        name=_get(record, "eventName", str),
+        time=time or _integer(record.get("observedTimeUnixNano"), "observedTimeUnixNano"),
+        severity=_get(record, "severityText", str),
+        body=_any(record.get("body"), 0, values),
+        attributes=_pairs(record, values),
+        resource=_pairs(resource, values),
+        scope=_get(scope, "name", str),
+        scope_version=_get(scope, "version", str),
+    )
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
@@ -149,14 +179,17 @@ def _enum(value: Any, numbers: dict[str, int], name: str) -> int:
     return number
 
 
-def _pairs(holder: dict[str, Any], name: str = "attributes", depth: int = 0) -> dict[str, Any]:
+def _pairs(
+    holder: dict[str, Any], values: Values, name: str = "attributes", depth: int = 0
+) -> dict[str, Any]:
+    pairs = _get(holder, name, list)
+    values.take(len(pairs))
     return unique(
-        (_get(_object(pair, name), "key", str), _any(pair.get("value"), depth))
-        for pair in _get(holder, name, list)
+        (_get(_object(pair, name), "key", str), _any(pair.get("value"), depth, values)) for pair in pairs
     )
 
 
-def _any(value: Any, depth: int) -> Any:
+def _any(value: Any, depth: int, values: Values) -> Any:
     """An AnyValue, which JSON writes as an object of one key; an empty one is None."""
     if depth > MAX_DEPTH:
         raise Rejected("an attribute is nested too deeply; send nested content as JSON text")
@@ -174,9 +207,11 @@ def _any(value: Any, depth: int) -> Any:
     if kind == "doubleValue":
         return _double(inner)
     if kind == "arrayValue":
-        return [_any(item, depth + 1) for item in _get(_object(inner or {}, kind), "values", list)]
+        items = _get(_object(inner or {}, kind), "values", list)
+        values.take(len(items))
+        return [_any(item, depth + 1, values) for item in items]
     if kind == "kvlistValue":
-        return _pairs(_object(inner or {}, kind), "values", depth + 1)
+        return _pairs(_object(inner or {}, kind), values, "values", depth + 1)
     raise Rejected(f"value: {excerpt(kind)} is not a kind of OTLP value")
 
 

@@ -63,7 +63,7 @@ def instrumented(provider: TracerProvider, model: Any, **options: Any) -> Agent:
 
 def events_of(edge: Any, provider: TracerProvider) -> list[dict[str, Any]]:
     assert provider.force_flush()
-    assert edge.dead.tail(5) == []
+    assert edge.letters(5) == []
     return edge.stored()
 
 
@@ -101,7 +101,7 @@ def test_every_step_of_a_run_with_a_failing_tool_is_told_rightly(edge: Any, trac
     assert {(event["environment"], event["agent_version"]) for event in events} == {("staging", "4.2")}
     assert len({event["correlation_id"] for event in events}) == 1
     assert len({event["event_id"] for event in events}) == len(events)
-    assert all(event["source"].startswith("otel-genai/1 pydantic-ai 2.") for event in events)
+    assert all(event["source"].startswith("otel-genai/2 pydantic-ai 2.") for event in events)
 
     assert created["task_goal"] == GOAL
     assert (thought["model_id"], thought["model_provider"]) == ("stub-1", "function")

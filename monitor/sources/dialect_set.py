@@ -1,0 +1,245 @@
+"""All dialects together: which one a record speaks, and what the records of one request say of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from monitor.events import BY_NAME, EVENT_TYPES
+from monitor.sources.context import SpanContext
+from monitor.sources.dialect import Compiled, Dialect, Draft, Said, service_of, unmapped
+from monitor.sources.folding import fold, give, name_givers
+from monitor.sources.mapping import Common, Mapping
+from monitor.sources.otlp import Span
+
+FOLDER = Path(__file__).parent / "dialects"
+COMMON = "common.yml"
+MAX_ANCESTORS = 64
+
+UNKNOWN = "otlp"
+"""The source of records that no dialect maps."""
+
+
+class DialectError(Exception):
+    """A dialect's file cannot be used; the message names file, place and fault."""
+
+
+@dataclass
+class Mapped:
+    """What the records of one request became.
+
+    ``events`` are in order of time and ``records`` says by index which record each came from;
+    ``contexts`` are the places of all spans in their traces, also of those without an event.
+    ``ignored`` counts the records that are no agent's, ``unmapped`` those kept as such.
+    """
+
+    events: list[dict[str, object]] = field(default_factory=list)
+    records: list[int] = field(default_factory=list)
+    contexts: list[SpanContext] = field(default_factory=list)
+    ignored: int = 0
+    unmapped: int = 0
+
+
+@dataclass(slots=True)
+class Part:
+    """One record of the request: its ancestors, its dialect and operation, and what it says."""
+
+    index: int
+    span: Span
+    line: Sequence[Span]
+    dialect: Dialect
+    name: str | None
+    compiled: Compiled | None
+    said: Said
+    drafts: list[Draft] = field(default_factory=list)
+    above: list[Part] = field(default_factory=list)
+    wrapped: bool = False
+
+
+class Dialects:
+    """Every dialect that is known; the first that recognises a record maps it."""
+
+    def __init__(self, dialects: Sequence[Dialect], common: Common) -> None:
+        self._dialects = dialects
+        self._common = common
+
+    @classmethod
+    def load(cls, own: Iterable[Path] = ()) -> Dialects:
+        """The shipped dialects and the site's ``own`` files, which come first and replace by name.
+
+        Raises DialectError where a file is none.
+        """
+        common = _read(FOLDER / COMMON, Common)
+        shipped = [FOLDER / f"{name}.yml" for name in ("openinference", "otel_genai", "mcp")]
+        found: dict[str, Mapping] = {}
+        for file in [*own, *shipped]:
+            mapping = _read(file, Mapping)
+            _check(file, mapping)
+            found.setdefault(mapping.name, mapping)
+        return cls([Dialect(mapping, common) for mapping in found.values()], common)
+
+    def map(self, records: Sequence[Span]) -> Mapped:
+        """Events of all records, oldest first."""
+        parts = self._parts(records)
+        for part in parts:
+            if part.compiled is not None:
+                for above in part.above:
+                    if above.compiled and part.name in above.compiled.operation.wraps:
+                        above.wrapped = True
+                        above.said.agent_id = None
+        mapped = Mapped(contexts=[_context(part) for part in parts if part.span.record == "span"])
+        for part in parts:
+            self._draft(part, mapped)
+        for part in parts:
+            if part.compiled is not None and not part.wrapped:
+                for above in part.above:
+                    if above.wrapped and above.compiled and part.name in above.compiled.operation.wraps:
+                        give(above.drafts, part.drafts)
+        live = [part for part in parts if not part.wrapped]
+        folded = fold([(part.span, part.line, part.drafts) for part in live])
+        found: list[tuple[datetime, int, dict[str, object]]] = []
+        for part in live:
+            found += self._finished(part, folded)
+        name_givers([event for *_, event in found], self._common)
+        found.sort(key=lambda entry: entry[0])
+        mapped.events = [event for *_, event in found]
+        mapped.records = [index for _, index, _ in found]
+        return mapped
+
+    def _parts(self, records: Sequence[Span]) -> list[Part]:
+        family = {(one.trace_id, one.span_id): one for one in records if one.record == "span"}
+        known: dict[int, Part] = {}
+        parts = []
+        for index, record in enumerate(records):
+            line = _line(record, family)
+            dialect = next((d for d in self._dialects if not d.any_of.isdisjoint(record.attributes)), None)
+            chosen = dialect or self._by_name(record) or self._dialects[0]
+            name, compiled = chosen.operation(line) or (None, None)
+            part = Part(index, record, line, chosen, name, compiled, chosen.says(line, compiled))
+            known[id(record)] = part
+            parts.append(part)
+        for part in parts:
+            part.above = [known[id(one)] for one in part.line[1:] if id(one) in known]
+        return parts
+
+    def _by_name(self, record: Span) -> Dialect | None:
+        """A log record whose event name a dialect knows although no attribute shows it."""
+        if record.record != "log" or not record.name.startswith(self._common.log_like):
+            return None
+        return next((d for d in self._dialects if d.operation([record]) is not None), None)
+
+    def _draft(self, part: Part, mapped: Mapped) -> None:
+        """The part's events as far as it knows them by itself."""
+        if part.compiled is not None:
+            part.drafts = list(part.dialect.drafts(part.compiled, part.line))
+        elif self._agent_like(part.span):
+            part.drafts = [unmapped(part.span)]
+            mapped.unmapped += 1
+        if not part.drafts:
+            mapped.ignored += 1
+
+    def _agent_like(self, span: Span) -> bool:
+        if span.record == "log" and span.name.startswith(self._common.log_like):
+            return True
+        return any(name.startswith(self._common.agent_like) for name in span.attributes)
+
+    def _finished(self, part: Part, folded: set[int]) -> list[tuple[datetime, int, dict[str, object]]]:
+        found: list[tuple[datetime, int, dict[str, object]]] = []
+        drafts = [draft for draft in part.drafts if id(draft) not in folded]
+        if not drafts:
+            return found
+        context, used = self._context(part)
+        for draft in drafts:
+            if draft.final:
+                part.dialect.finish(draft, part.span, used)
+            event = {**context, **draft.columns}
+            at = event["timestamp"]
+            assert isinstance(at, datetime)
+            found.append((at, part.index, event))
+        return found
+
+    def _context(self, part: Part) -> tuple[dict[str, object], set[str]]:
+        """What every event of the part carries, and the attributes that it came from."""
+        span, said = part.span, [part.said, *(above.said for above in part.above)]
+        agent_id = next((one.agent_id for one in said if one.agent_id), None)
+        speaks = part.dialect.name if part.compiled else UNKNOWN
+        context: dict[str, object] = {
+            "agent_id": agent_id or service_of(span, self._common),
+            "source": f"{speaks} {span.scope} {span.scope_version}".strip(),
+        }
+        if span.trace_id:
+            context["correlation_id"] = span.trace_id
+        if span.span_id:
+            context["span_id"] = span.span_id
+        if span.parent_id.strip("0"):
+            context["parent_span_id"] = span.parent_id
+        if agent_id is None:
+            context["identity"] = "provisional"
+        used = {*part.said.used}
+        for column in {name for one in said for name in one.inherited}:
+            ranked = [one.inherited[column] for one in said if column in one.inherited]
+            context[column] = min(ranked, key=lambda entry: entry[0])[1]
+        for column, name, value in part.dialect.shared(span):
+            context[column] = value
+            used.add(name)
+        if "initiator_id" in context:
+            context["initiator_type"] = "user"
+        if part.compiled is not None and part.compiled.operation.delegates:
+            giver = part.said.delegated_by or next(
+                (one.agent_id for one in said[1:] if one.agent_id and one.agent_id != agent_id), None
+            )
+            if giver and giver != agent_id:
+                context["delegated_by"] = giver
+        return context, used
+
+
+def _line(record: Span, family: dict[tuple[str, str], Span]) -> list[Span]:
+    """The record and its ancestors, nearest first; a log record stands below its own span."""
+    line, seen = [record], {record.span_id} if record.record == "span" else set[str]()
+    key = record.parent_id if record.record == "span" else record.span_id
+    while len(line) < MAX_ANCESTORS:
+        parent = family.get((record.trace_id, key))
+        if parent is None or parent.span_id in seen:
+            break
+        seen.add(parent.span_id)
+        line.append(parent)
+        key = parent.parent_id
+    return line
+
+
+def _context(part: Part) -> SpanContext:
+    says: dict[str, object] = {column: value for column, (_, value) in part.said.inherited.items()}
+    if part.said.agent_id:
+        says["agent_id"] = part.said.agent_id
+    if part.said.delegated_by:
+        says["delegated_by"] = part.said.delegated_by
+    if "initiator_id" in says:
+        says["initiator_type"] = "user"
+    return SpanContext(part.span.trace_id, part.span.span_id, part.span.parent_id, says)
+
+
+def _check(file: Path, mapping: Mapping) -> None:
+    """Raises DialectError where the mapping names what the schema does not have."""
+    rules = [rule for operation in mapping.operations for rule in operation.events]
+    named = {*mapping.inherited, *mapping.shared, *mapping.columns, *mapping.gathered, *mapping.messages}
+    named |= {column for rule in rules for column in (*rule.columns, *rule.sets)}
+    unknown = sorted(named - BY_NAME.keys()) + sorted({rule.type for rule in rules} - EVENT_TYPES.keys())
+    if unknown:
+        raise DialectError(f"{file}: no such column or event type: {', '.join(unknown)}; see docs/events.md")
+
+
+def _read(file: Path, kind: type[Any]) -> Any:
+    try:
+        return msgspec.convert(yaml.safe_load(file.read_text()), kind)
+    except OSError as error:
+        raise DialectError(f"{file}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise DialectError(f"{file}: not valid YAML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise DialectError(f"{file}: {error}; docs/dialects.md shows the form") from None
