@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,11 +14,15 @@ import msgspec
 from monitor.events import arrow_batch
 from monitor.frames import to_bytes
 from monitor.settings import Settings
+from monitor.sources.admission import Admission, Busy
 from monitor.sources.deadletters import DeadLetter, DeadLetters
 from monitor.sources.gate import Rejection
 from monitor.sources.keys import Sender
+from monitor.sources.recall import SENDERS
+from monitor.sources.room import Room
 from monitor.sources.seen import FINGERPRINTS, Seen, Sorted
-from monitor.sources.spool import Entry, Position, SpoolWriter, segment_path, segments
+from monitor.sources.spool import Entry, SpoolWriter
+from monitor.sources.turns import Turns
 from monitor.telemetry import logger
 
 TICK_SECONDS = 1.0
@@ -28,17 +32,11 @@ FULL_SECONDS = 5
 """How long senders are told to wait while the spool is full or the disk refuses."""
 
 
-class Busy(Exception):  # noqa: N818
-    """Nothing of the request was kept; the sender should come again.
+GROUP_EVENTS = 10_000
+"""About how many events go to disk together, so that nobody waits long for the next group."""
 
-    ``status`` is 429 where too much is waiting, 503 where the spool or the disk is full.
-    """
-
-    def __init__(self, status: int, reason: str, retry_after: int) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.retry_after = retry_after
+CONTROL_LANE = ""
+"""Controls take turns with the keys, whose ids are never empty."""
 
 
 @dataclass
@@ -51,7 +49,10 @@ class Counters:
     conflicts: int = 0
     rejected: int = 0
     ignored_spans: int = 0
+    unmapped: int = 0
+    dropped_metric_requests: int = 0
     bytes: int = 0
+    dead_letters_lost: int = 0
 
 
 @dataclass
@@ -74,21 +75,24 @@ class Committer:
 
     def __init__(self, writer: SpoolWriter, seen: Seen, dead: DeadLetters, settings: Settings) -> None:
         self.counters = Counters()
+        self.admission = Admission(settings.edge)
+        self.room = Room(writer, settings.spool)
         self._writer = writer
         self._seen = seen
         self._dead = dead
-        self._spool = settings.spool
-        self._max_waiting = settings.edge.max_waiting_events
-        self._waiting: list[Request] = []
-        self._waiting_events = 0
+        self._seal_seconds = settings.spool.seal_seconds
+        self._waiting: Turns[Request] = Turns()
         self._wake = asyncio.Event()
         self._draining = False
         self._fault: str | None = None
+        self._dead_fault: str | None = None
+        self._preface: list[tuple[Entry, bytes]] = []
         self._tick = 0
         self._ticked = float("-inf")
         self._holding: tuple[int, float] | None = None
-        self._spool_bytes = self._measure()
         self._task: asyncio.Task[None] | None = None
+        # A thread of its own: what unpacks bodies must not hold up the disk.
+        self._disk = ThreadPoolExecutor(1, "commit")
 
     def start(self) -> None:
         """Begin to write; call it once, inside the running event loop."""
@@ -100,8 +104,8 @@ class Committer:
         Raises Busy where nothing was kept.
         """
         if records:
-            self._admit(len(records))
-        duplicates = await self._enqueue(Request(self._promise(), sender, records, rejected))
+            self.check_room(sender.key_id)
+        duplicates = await self._enqueue(Request(self._promise(), sender, records, rejected), sender.key_id)
         self.counters.requests += 1
         return duplicates
 
@@ -111,26 +115,24 @@ class Committer:
         A full spool does not refuse it. Raises Busy where the disk does.
         """
         entry = msgspec.json.encode({**payload, "kind": kind})
-        await self._enqueue(Request(self._promise(), control=entry))
+        await self._enqueue(Request(self._promise(), control=entry), CONTROL_LANE)
 
-    def _admit(self, events: int) -> None:
-        if self._waiting_events + events > self._max_waiting:
-            raise Busy(429, "too many events are waiting for the disk; send again after the pause", 1)
-        if self._spool_bytes > self._spool.max_bytes:
-            raise Busy(
-                503,
-                "the spool is full; see that detection and storage run, or raise spool.max_bytes",
-                FULL_SECONDS,
-            )
+    def begin_with(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Put a control before the first thing that is written, whenever the disk takes it."""
+        self._preface.append((Entry.CONTROL, msgspec.json.encode({**payload, "kind": kind})))
+
+    def check_room(self, key: str) -> None:
+        """Raises Busy while the spool or the disk can take no events."""
+        if (fault := self.room.fault) is not None:
+            raise self.admission.refused_full(key, fault, FULL_SECONDS)
 
     def _promise(self) -> asyncio.Future[int]:
         return asyncio.get_running_loop().create_future()
 
-    async def _enqueue(self, request: Request) -> int:
+    async def _enqueue(self, request: Request, lane: str) -> int:
         if self._draining:
             raise Busy(503, "Watchkeeper is ending; send again when it is back", FULL_SECONDS)
-        self._waiting.append(request)
-        self._waiting_events += len(request.records)
+        self._waiting.add(lane, request, len(request.records))
         self._wake.set()
         return await request.answer
 
@@ -140,28 +142,39 @@ class Committer:
         self._wake.set()
         if self._task is not None:
             await self._task
-        await asyncio.to_thread(self._writer.close)
+        await self._in_disk_thread(self._writer.close)
+        self._disk.shutdown()
 
     async def _run(self) -> None:
         while self._waiting or not self._draining:
             if not self._waiting:
                 await self._rest()
-            group, self._waiting = self._waiting, []
+            group = self._waiting.take(GROUP_EVENTS)
             self._wake.clear()
-            try:
-                await asyncio.to_thread(self._write, group)
-            except Exception as error:
-                self._refuse(group, error)
+            await self._settle(group)
+
+    async def _settle(self, group: list[Request]) -> None:
+        try:
+            await self._in_disk_thread(self._write, group)
+        except Exception as error:
+            if not isinstance(error, OSError) and len(group) > 1:
+                # One request that cannot be written must not take its neighbours down.
+                for request in group:
+                    await self._settle([request])
             else:
-                self._answer(group)
-            self._waiting_events -= sum(len(request.records) for request in group)
+                self._refuse(group, error)
+        else:
+            self._answer(group)
+
+    async def _in_disk_thread(self, call: Callable[..., None], *arguments: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._disk, call, *arguments)
 
     async def _rest(self) -> None:
         """Wait for a request, or until the tick or the seal is due."""
         now = time.monotonic()
         due = self._ticked + TICK_SECONDS
         if self._holding is not None:
-            due = min(due, self._holding[1] + self._spool.seal_seconds)
+            due = min(due, self._holding[1] + self._seal_seconds)
         try:
             async with asyncio.timeout(max(due - now, 0)):
                 await self._wake.wait()
@@ -169,7 +182,9 @@ class Committer:
             return
 
     def _answer(self, group: list[Request]) -> None:
-        self._fault = None
+        if self._fault is not None:
+            logger().info("commits go on", after=self._fault)
+            self._fault = None
         for request in group:
             found = request.sorted
             self.counters.events += len(found.fresh)
@@ -182,26 +197,36 @@ class Committer:
     def _refuse(self, group: list[Request], error: Exception) -> None:
         """Nothing of the group counts as kept; each sender hears why and may come again."""
         if isinstance(error, OSError):
-            self._fault = f"the disk refuses the spool: {error.strerror}"
-            answer: Exception = Busy(503, f"{self._fault}; free some space or mend the disk", FULL_SECONDS)
+            fault = f"the disk refuses the spool: {error.strerror}"
         else:
-            self._fault = f"a commit failed: {type(error).__name__}"
-            answer = error
-        logger().error("commit failed", fault=self._fault, requests=len(group), exc_info=error)
+            fault = f"a commit failed: {type(error).__name__}"
+        if fault != self._fault:  # a full disk is told once, not at each tick
+            logger().error("commit failed", fault=fault, requests=len(group), exc_info=error)
+        self._fault = fault
         # Both are tried again after their usual pause, not at once.
         self._ticked = time.monotonic()
         if self._holding is not None:
             self._holding = (self._holding[0], self._ticked)
         for request in group:
             if not request.answer.done():
-                request.answer.set_exception(answer)
+                request.answer.set_exception(self._excuse(request, fault, error))
+
+    def _excuse(self, request: Request, fault: str, error: Exception) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        told = f"{fault}; free some space or mend the disk"
+        if request.sender is None:
+            return Busy(503, told, FULL_SECONDS)
+        return self.admission.refused_full(request.sender.key_id, told, FULL_SECONDS)
 
     # --- in the worker thread: one call at a time ---
 
     def _write(self, group: list[Request]) -> None:
         now = time.time_ns() // 1000
+        self.room.ask_disk()
         try:
-            entries = [(Entry.CONTROL, request.control) for request in group if request.control is not None]
+            entries = self._preface.copy()
+            entries += [(Entry.CONTROL, request.control) for request in group if request.control is not None]
             entries += self._events(group)
             if group or time.monotonic() - self._ticked >= TICK_SECONDS:
                 entries.append((Entry.TICK, self._next_tick(now)))
@@ -211,15 +236,29 @@ class Committer:
             self._seen.forget()
             raise
         self._seen.settle()
-        self._dead.append(
-            DeadLetter.of(
-                now, request.sender.key_id, request.sender.tenant, fault.index, fault.reason, fault.raw
-            )
+        self._preface.clear()
+        self._keep_letters(group, now)
+        self._seal_if_due()
+        self.room.count_sealed()
+
+    def _keep_letters(self, group: list[Request], now: int) -> None:
+        """What was good is durable by now: letters that cannot be kept must not take that answer back."""
+        letters = [
+            DeadLetter.of(now, request.sender, fault, self._dead.most)
             for request in group
             for fault in request.rejected
-            if request.sender is not None
-        )
-        self._seal_if_due()
+            if request.sender is not None and not request.sender.redelivered
+        ]
+        if not letters:
+            return
+        try:
+            self._dead.append(letters)
+            self._dead_fault = None
+        except OSError as error:
+            self.counters.dead_letters_lost += len(letters)
+            if self._dead_fault is None:
+                logger().error("dead letters are lost", why=error.strerror, letters=len(letters))
+            self._dead_fault = f"the disk refuses dead letters: {error.strerror}"
 
     def _events(self, group: list[Request]) -> list[tuple[Entry, bytes]]:
         """What is new in the group as one batch, its fingerprints in the schema's metadata."""
@@ -229,7 +268,9 @@ class Committer:
         if not fresh:
             return []
         prints = b"".join(content for request in group for content in request.sorted.fingerprints)
-        batch = arrow_batch(fresh).replace_schema_metadata({FINGERPRINTS: prints})
+        senders = [(request.sender.key_id, len(request.sorted.fresh)) for request in group if request.sender]
+        beside = {FINGERPRINTS: prints, SENDERS: msgspec.json.encode(senders)}
+        batch = arrow_batch(fresh).replace_schema_metadata(beside)
         return [(Entry.EVENTS, to_bytes(batch))]
 
     def _next_tick(self, now: int) -> bytes:
@@ -244,59 +285,53 @@ class Committer:
             self._holding = (self._writer.number, time.monotonic())
         self._writer.append(entries)
         self._ticked = time.monotonic()
-        size = sum(len(payload) for _, payload in entries)
-        self.counters.bytes += size
-        self._spool_bytes += size
+        self.counters.bytes += sum(len(payload) for _, payload in entries)
 
     def _seal_if_due(self) -> None:
-        """Seal a segment that holds events and is old enough; measure the spool while at it."""
+        """Seal a segment that holds events and is old enough."""
         if self._holding is None:
             return
         number, since = self._holding
-        if number == self._writer.number and time.monotonic() - since >= self._spool.seal_seconds:
-            self._writer.seal()
+        if number == self._writer.number and time.monotonic() - since >= self._seal_seconds:
+            try:
+                self._writer.seal()
+            except OSError as error:
+                # The group is durable and is answered so; the next write tries to seal again.
+                logger().error("a segment could not be sealed", segment=number, why=error.strerror)
+                self._holding = (number, time.monotonic())
         if number != self._writer.number:
             self._holding = None
-            self._spool_bytes = self._measure()
-
-    def _measure(self) -> int:
-        size = 0
-        for number in segments(self._writer.folder):
-            # trim, in its own thread, may be quicker
-            with contextlib.suppress(FileNotFoundError):
-                size += segment_path(self._writer.folder, number).stat().st_size
-        return size
 
     # --- for the process around it ---
-
-    def trim(self, oldest: Position, keep_bytes: int) -> int:
-        """Remove segments that lie wholly before ``oldest`` while the spool exceeds ``keep_bytes``.
-
-        The number of bytes freed. Safe to call from another thread.
-        """
-        folder = self._writer.folder
-        size = self._measure()
-        freed = 0
-        for number in segments(folder):
-            if number >= oldest.segment or number >= self._writer.number or size - freed <= keep_bytes:
-                break
-            path = segment_path(folder, number)
-            freed += path.stat().st_size
-            path.unlink()
-        self._spool_bytes = size - freed
-        return freed
 
     def metrics(self) -> dict[str, float]:
         """Counters and gauges, by the names that /metrics shows after ``watchkeeper_``."""
         totals = {f"edge_{name}_total": float(value) for name, value in asdict(self.counters).items()}
-        gauges = {"edge_waiting_events": float(self._waiting_events), "spool_bytes": float(self._spool_bytes)}
-        return totals | gauges
+        pressure = self.admission.pressure()
+        return totals | {
+            "edge_throttled_total": float(pressure["throttled_total"]),
+            "edge_refused_full_total": float(pressure["refused_full_total"]),
+            "edge_waiting_events": float(self.admission.events.used),
+            "edge_waiting_bytes": float(self.admission.bytes.used),
+            "spool_bytes": float(self.room.bytes),
+            "spool_free_bytes": float(self.room.free),
+            "ticked_at": float(self._tick),
+        }
+
+    def pressure(self) -> dict[str, Any]:
+        """What senders meet: refusals in all and by key, and what is full or at fault."""
+        return {
+            **self.admission.pressure(),
+            "waiting_bytes": self.admission.bytes.used,
+            "waiting_events": self.admission.events.used,
+            "spool_full": self.room.spool_full,
+            "disk_fault": self._fault or self.room.disk_fault,
+            "dead_letters_fault": self._dead_fault,
+        }
 
     def health(self) -> dict[str, Any]:
         """Whether events can be taken in now, and if not, why."""
-        fault = self._fault
-        if fault is None and self._spool_bytes > self._spool.max_bytes:
-            fault = "the spool is full"
+        fault = self._fault or self.room.fault
         running = self._task is not None and not self._task.done() and not self._draining
         if fault is None and not running:
             fault = "the committer does not run"

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor.settings import EdgeSettings, Settings
 from monitor.sources import body
-from monitor.sources.commit import Busy
-from monitor.sources.door import Door
+from monitor.sources.admission import Busy
+from monitor.sources.door import Door, Rooms
 from monitor.sources.gate import Rejection
 from monitor.sources.keys import Keys
-from monitor.sources.otlp_http import OtlpRoutes
+from monitor.sources.otlp_answers import PROTOBUF, refusal
+from monitor.sources.otlp_http import OTLP_PATHS, OtlpRoutes, content_type
 from monitor.sources.problem import ProblemError, json_response
+from monitor.sources.redelivery import Redelivery
 
 if TYPE_CHECKING:
     from monitor.pipeline import Intake
@@ -42,13 +45,14 @@ def edge_app(
         found = dict(ready())
         return json_response(found, 200 if found.get("ready") else 503)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/events", events.events, methods=["POST"]),
-            Route("/v1/traces", otlp.traces, methods=["POST"]),
+            *(Route(path, getattr(otlp, path.rpartition("/")[2]), methods=["POST"]) for path in OTLP_PATHS),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
+        middleware=[Middleware(Rooms, admission=intake.committer.admission)],
         exception_handlers={
             ProblemError: _show_problem,
             Busy: _show_busy,
@@ -57,6 +61,9 @@ def edge_app(
             Exception: _show_fault,
         },
     )
+    again = Redelivery(app, intake, door, keys, settings)
+    app.router.routes.append(Route("/v1/dead-letters/replay", again.replay, methods=["POST"]))
+    return app
 
 
 class EventRoutes:
@@ -76,7 +83,7 @@ class EventRoutes:
                 raw, request.headers.get("content-type", ""), self._settings.max_waiting_events
             )
         except body.BodyFaultError as fault:
-            await self._door.refuse(sender, fault.status, fault.reason, fault.raw or raw[: body.KEPT_BYTES])
+            await self._door.refuse(sender, fault.status, fault.reason, raw)
         receipt = await self._intake.receive(sender, items)
         rejected = _shown(receipt.rejected)
         if items and not receipt.accepted:
@@ -94,17 +101,26 @@ def _shown(rejected: list[Rejection]) -> list[dict[str, Any]]:
 
 async def _show_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return error.response()
+    return _as_asked(request, error)
 
 
 async def _show_busy(request: Request, error: Exception) -> Response:
     assert isinstance(error, Busy)
-    return ProblemError(error.status, error.reason, {"Retry-After": str(error.retry_after)}).response()
+    return _as_asked(
+        request, ProblemError(error.status, error.reason, {"Retry-After": str(error.retry_after)})
+    )
+
+
+def _as_asked(request: Request, error: ProblemError) -> Response:
+    """The error in the form that this way in speaks."""
+    if request.url.path not in OTLP_PATHS:
+        return error.response()
+    return refusal(error, content_type(request) != PROTOBUF)
 
 
 async def _show_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = "POST to /v1/events or /v1/traces; GET /healthz or /readyz"
+    detail = "POST to /v1/events, /v1/traces or /v1/logs; GET /healthz or /readyz"
     return ProblemError(error.status_code, detail, error.headers).response()
 
 

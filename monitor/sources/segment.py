@@ -58,6 +58,14 @@ class SpoolError(Exception):
     """The spool cannot be read or written as asked; the message names the remedy."""
 
 
+class MissingSegmentError(SpoolError):
+    """Segments that should be there are gone; reading can go on at ``resume`` without them."""
+
+    def __init__(self, path: Path, resume: Position) -> None:
+        super().__init__(f"{path} is missing; restore it, or start with a new data folder")
+        self.resume = resume
+
+
 def segment_path(folder: Path, number: int) -> Path:
     """The file of segment ``number``."""
     return folder / f"{number:012d}{SUFFIX}"
@@ -66,6 +74,12 @@ def segment_path(folder: Path, number: int) -> Path:
 def segments(folder: Path) -> list[int]:
     """Numbers of the segments present, in order."""
     return sorted(int(path.stem) for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())
+
+
+def next_number(folder: Path) -> int:
+    """The least number that the next segment may have, as the last orderly end left it."""
+    kept = folder / "next"
+    return int(kept.read_text()) if kept.exists() else 1
 
 
 def scan(data: bytes, start: int) -> Iterator[tuple[Entry, bytes, int]]:

@@ -10,6 +10,7 @@ the next.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import uuid
@@ -22,11 +23,13 @@ from monitor.sources.segment import (
     HEADER,
     MAGIC,
     Entry,
+    MissingSegmentError,
     Position,
     Record,
     SpoolError,
     encode,
     is_sealed,
+    next_number,
     read_sealed,
     scan,
     segment_path,
@@ -37,6 +40,7 @@ from monitor.sources.segment import (
 __all__ = [
     "MAGIC",
     "Entry",
+    "MissingSegmentError",
     "Position",
     "Record",
     "SpoolError",
@@ -44,12 +48,17 @@ __all__ = [
     "SpoolWriter",
     "encode",
     "is_sealed",
+    "next_number",
     "read_sealed",
     "scan",
     "segment_path",
     "segments",
     "spool_id",
 ]
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a disk says that has no room; anything else at the start is for a person to mend."""
 
 
 def _sync_folder(folder: Path) -> None:
@@ -76,7 +85,8 @@ class SpoolWriter:
 
     A torn tail was never answered, so it is cut off (``cut`` says how many bytes); every
     whole record stays. ``seal_bytes`` bounds a segment's size; its age is the caller's to
-    judge, by ``seal``. Raises SpoolError where another process writes this spool.
+    judge, by ``seal``. Raises SpoolError where another process writes this spool. A full
+    disk is no obstacle: the first append, or a later one, then does what was left undone.
     """
 
     def __init__(self, folder: Path, seal_bytes: int = 16 << 20) -> None:
@@ -95,24 +105,28 @@ class SpoolWriter:
         if not (folder / "id").exists():
             _write_whole(folder / "id", uuid.uuid4().hex + "\n")
         present = segments(folder)
-        if present:
-            self._mend(segment_path(folder, present[-1]))
-        self._open(max(present[-1] + 1 if present else 1, self._kept_number()))
-
-    def _kept_number(self) -> int:
         # Numbers name insert tokens, so none is used twice, even where every segment is gone.
-        kept = self.folder / "next"
-        return int(kept.read_text()) if kept.exists() else 1
+        self.number = max(present[-1] if present else 0, next_number(folder) - 1)
+        self.size = len(MAGIC)
+        self._unmended = segment_path(folder, present[-1]) if present else None
+        self._file: FileIO | None = None
+        self._torn = False
+        try:
+            self._reopen()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
 
     def _mend(self, path: Path) -> None:
         data = path.read_bytes()
-        if not data.startswith(MAGIC) and not MAGIC.startswith(data):
+        # A power cut may leave zeros where a file had grown and its bytes had not arrived.
+        if not data.startswith(MAGIC) and not MAGIC.startswith(data.rstrip(b"\0")):
             raise SpoolError(f"{path} is not a spool segment of this version; move it away")
         whole = len(MAGIC)
         for kind, _, whole in scan(data, len(MAGIC)):
             if kind is Entry.SEAL and whole == len(data):
                 return
-        self.cut = max(len(data) - whole, 0)
+        self.cut += max(len(data) - whole, 0)
         with path.open("r+b", buffering=0) as file:
             file.truncate(min(whole, len(data)))
             file.seek(0)
@@ -135,7 +149,7 @@ class SpoolWriter:
             raise
         self.number = number
         self.size = len(MAGIC)
-        self._file: FileIO | None = file
+        self._file = file
         self._torn = False
 
     @property
@@ -193,6 +207,9 @@ class SpoolWriter:
         self.size = len(MAGIC)
 
     def _reopen(self) -> FileIO:
+        if self._unmended is not None:
+            self._mend(self._unmended)
+            self._unmended = None
         self._open(self.number + 1)
         assert self._file is not None
         return self._file
@@ -217,12 +234,16 @@ class SpoolWriter:
             self._reopen()
 
     def close(self) -> None:
-        """Seal and close; an empty last segment is taken away."""
-        self.seal()
-        assert self._file is not None
-        self._file.close()
-        _write_whole(self.folder / "next", f"{self.number}\n")
-        segment_path(self.folder, self.number).unlink()
+        """Seal and close; an empty last segment is taken away.
+
+        What a full disk does not allow is left to the next opening.
+        """
+        with contextlib.suppress(OSError):
+            self.seal()
+            _write_whole(self.folder / "next", f"{self.number}\n")
+            segment_path(self.folder, self.number).unlink()
+        if self._file is not None:
+            self._file.close()
         self._lock.close()
 
 
@@ -252,8 +273,8 @@ class SpoolReader:
         """Records behind the position, about ``limit`` bytes of them; moves the position.
 
         An empty list means that nothing new has been written yet. Raises SpoolError
-        where a segment that should be there is gone, or a sealed one is damaged; what
-        stands before the fault has been returned by then.
+        where a segment that should be there is gone (MissingSegmentError), or a sealed one is
+        damaged; what stands before the fault has been returned by then.
         """
         records: list[Record] = []
         size = 0
@@ -287,7 +308,7 @@ class SpoolReader:
             if not later:
                 return []
             if self.position != Position():
-                raise SpoolError(f"{path} is missing; restore it, or start with a new data folder") from None
+                raise MissingSegmentError(path, Position(later[0])) from None
             self.position = Position(later[0])
             return []
         records: list[Record] = []
@@ -320,7 +341,7 @@ class SpoolReader:
 
 def _read_from(file: BinaryIO, offset: int, limit: int) -> bytes:
     """About ``limit`` bytes from ``offset``, or more where the first record is longer."""
-    if offset == len(MAGIC) and not MAGIC.startswith(file.read(len(MAGIC))):
+    if offset == len(MAGIC) and not MAGIC.startswith(file.read(len(MAGIC)).rstrip(b"\0")):
         raise SpoolError(f"{file.name} is not a spool segment of this version; restore it from a backup")
     file.seek(offset)
     data = file.read(limit)

@@ -59,7 +59,8 @@ BAD_RECORDS = {
     "name too long in bytes": (good(1, tool_name="ü" * 300), "tool_name"),
     "attribute name too long": (good(1, attributes={"x" * 600: "1"}), "attributes"),
     "too many attributes": (good(1, attributes={str(n): "1" for n in range(300)}), "attributes"),
-    "nested too deeply": (good(1)[:-1] + b',"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}", "deeply"),
+    "nested too deeply": (good(1)[:-1] + b',"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}", "deeply"),
+    "of too many values": (good(1)[:-1] + b',"x":[' + b"[]," * 30_000 + b"0]}", "20000 values"),
     "another tenant": (good(1, tenant="other"), "tenant"),
 }
 
@@ -75,7 +76,7 @@ def test_a_bad_line_is_refused_by_itself(edge: Any, name: str) -> None:
     assert named in answer["rejected"][0]["reason"]
     assert len(answer["rejected"][0]["reason"]) < 400
     assert [event["event_id"] for event in edge.stored()] == ["g10", "g11"]
-    letter = edge.dead.tail(1)[0]
+    letter = edge.letters(1)[0]
     assert (letter.index, letter.reason, letter.key_id) == (1, answer["rejected"][0]["reason"], edge.key_id)
     assert letter.size == len(bad)
 
@@ -125,6 +126,10 @@ BAD_BODIES = {
     "blank": (b" \n ", {}, 400),
     "over the limit": (b" " * ((16 << 20) + 1), {}, 413),
     "more records than can wait": (b"1\n" * 50_001, {"content_type": "application/x-ndjson"}, 413),
+    "an array of tiny scalars": (b"[" + b"1," * 8_000_000 + b"1]", {}, 400),
+    "an array of tiny objects": (b"[" + b"{}," * 5_000_000 + b"{}]", {}, 413),
+    "an array of empty strings": (b"[" + b'"",' * 5_000_000 + b'""]', {}, 400),
+    "many small members": (gzip.compress(b"") * 20_000, {"content_encoding": "gzip"}, 413),
 }
 
 
@@ -135,7 +140,7 @@ def test_a_bad_body_is_a_problem_and_a_dead_letter(edge: Any, name: str) -> None
     assert reply.status_code == status
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.json()["status"] == status
-    assert edge.dead.tail(1)[0].reason == reply.json()["detail"]
+    assert edge.letters(1)[0].reason == reply.json()["detail"]
     assert edge.post(good(1)).json()["accepted"] == 1
 
 
@@ -145,7 +150,7 @@ def test_a_chunked_body_over_the_limit_is_cut_off_while_it_comes(start_edge: Any
     # The server may close before the client has sent everything.
     with contextlib.suppress(httpx.TransportError):
         assert edge.post(endless).status_code == 413
-    assert "larger than" in edge.dead.tail(1)[0].reason
+    assert "larger than" in edge.letters(1)[0].reason
 
 
 @pytest.mark.parametrize("kind", ["application/x-protobuf", "application/json"])
@@ -169,7 +174,7 @@ def test_a_key_without_the_scope_is_answered_403_and_a_dead_letter_is_kept(edge:
     _, reading = edge.keys.create("reader", scopes=["read"])
     assert edge.post(good(1), key=reading).status_code == 403
     assert edge.post(good(1), watchkeeper_replay="true").status_code == 403
-    letters = edge.dead.tail(5)
+    letters = edge.letters(5)
     assert [letter.raw for letter in letters] == [None, None]
     assert reading not in "".join(map(str, letters))
 

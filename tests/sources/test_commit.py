@@ -17,7 +17,8 @@ from monitor.events import arrow_batch
 from monitor.frames import to_bytes
 from monitor.settings import Settings, SpoolSettings
 from monitor.sources.commit import Busy, Committer
-from monitor.sources.deadletters import MAX_RAW_BYTES, DeadLetter, DeadLetters
+from monitor.sources.deadletters import DeadLetters
+from monitor.sources.deadreader import newest
 from monitor.sources.gate import Rejection
 from monitor.sources.keys import Keys, Sender
 from monitor.sources.seen import Seen, fingerprint
@@ -106,6 +107,110 @@ def test_what_the_disk_refused_is_no_repeat_when_it_is_sent_again(
     assert [row["event_id"] for row in stored_events(tmp_path / "spool")] == [event(at=1).event_id]
 
 
+def test_what_cannot_be_written_fails_alone_and_its_neighbours_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = event(at=2)
+
+    def picky(records: list[Any]) -> Any:
+        if poison in records:
+            raise ValueError("no column takes this")
+        return arrow_batch(records)
+
+    monkeypatch.setattr("monitor.sources.commit.arrow_batch", picky)
+
+    async def run() -> list[Any]:
+        made = committer(tmp_path)
+        waiting = [
+            asyncio.create_task(made.commit(SENDER, [one], [])) for one in (event(at=1), poison, event(at=3))
+        ]
+        await asyncio.sleep(0)
+        made.start()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        await made.drain()
+        return answers
+
+    first, second, third = asyncio.run(run())
+    assert (first, third) == (0, 0)
+    assert isinstance(second, ValueError)
+    assert [row["event_id"] for row in stored_events(tmp_path / "spool")] == [
+        event(at=1).event_id,
+        event(at=3).event_id,
+    ]
+
+
+def test_dead_letters_that_the_disk_refuses_take_no_answer_back_and_are_told(tmp_path: Path) -> None:
+    async def run() -> None:
+        made = committer(tmp_path)
+        made.start()
+        refusing = tmp_path / "dead"
+        for path in refusing.iterdir():
+            path.unlink()
+        refusing.rmdir()
+        assert await made.commit(SENDER, [event(at=1)], [Rejection(1, "bad", b"raw")]) == 0
+        assert made.counters.dead_letters_lost == 1
+        assert "dead letters" in made.pressure()["dead_letters_fault"]
+        refusing.mkdir()
+        assert await made.commit(SENDER, [], [Rejection(1, "bad", b"raw")]) == 0
+        assert made.pressure()["dead_letters_fault"] is None
+        await made.drain()
+
+    asyncio.run(run())
+    assert len(stored_events(tmp_path / "spool")) == 1
+
+
+def test_what_the_process_begins_with_comes_first_though_the_disk_was_full_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        made = committer(tmp_path)
+        made.begin_with("rules", {"hash": "h"})
+        with refusing_disk(monkeypatch):
+            made.start()
+            with pytest.raises(Busy):
+                await made.commit(SENDER, [event(at=1)], [])
+        await made.commit(SENDER, [event(at=2)], [])
+        await made.drain()
+
+    asyncio.run(run())
+    kinds = [kind for kind, _ in entries(tmp_path) if kind is not Entry.TICK]
+    assert kinds == [Entry.CONTROL, Entry.EVENTS]
+
+
+def test_events_are_refused_while_the_disk_must_be_left_to_others_and_controls_are_not(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        made = committer(tmp_path, min_free_bytes=1 << 60)
+        made.start()
+        with pytest.raises(Busy, match="min_free_bytes") as busy:
+            await made.commit(SENDER, [event(at=1)], [])
+        assert busy.value.status == 503
+        await made.control("verdict", {"alert": "a1"})
+        assert not made.health()["ready"]
+        pressure = made.pressure()
+        assert pressure["refused_full_total"] == pressure["by_key"]["k"]["refused_full_total"] == 1
+        await made.drain()
+
+    asyncio.run(run())
+    assert Entry.CONTROL in [kind for kind, _ in entries(tmp_path)]
+
+
+def test_the_size_of_the_spool_is_known_without_looking(tmp_path: Path) -> None:
+    async def run() -> None:
+        made = committer(tmp_path, seal_bytes=2000)
+        made.start()
+        for n in range(20):
+            await made.commit(SENDER, [event(at=n)], [])
+        made.room.trim(Position(4, 20), 0)
+        folder = tmp_path / "spool"
+        on_disk = sum(path.stat().st_size for path in folder.glob("*.segment"))
+        assert made.room.bytes == on_disk
+        await made.drain()
+
+    asyncio.run(run())
+
+
 def test_a_control_is_durable_when_it_is_answered_and_keeps_its_place(tmp_path: Path) -> None:
     async def run() -> None:
         made = committer(tmp_path)
@@ -158,11 +263,11 @@ def test_trimming_takes_only_what_lies_before_the_oldest_position(tmp_path: Path
         for n in range(5):
             await made.commit(SENDER, [event(at=n)], [])
         folder = tmp_path / "spool"
-        assert made.trim(Position(1, 20), 0) == 0
-        assert made.trim(Position(4, 20), 1 << 30) == 0
-        assert made.trim(Position(4, 20), 0) > 0
+        assert made.room.trim(Position(1, 20), 0) == 0
+        assert made.room.trim(Position(4, 20), 1 << 30) == 0
+        assert made.room.trim(Position(4, 20), 0) > 0
         assert segments(folder)[0] == 4
-        assert made.trim(Position(99, 20), 0) > 0
+        assert made.room.trim(Position(99, 20), 0) > 0
         assert len(segments(folder)) == 1
         await made.drain()
 
@@ -197,38 +302,6 @@ def test_a_fingerprint_covers_what_the_producer_sent_and_nothing_else() -> None:
         event(at=1, tool_name="x", attributes={"a": ""}),
     ):
         assert fingerprint(other) != base
-
-
-def letter(n: int, raw: bytes = b"{") -> DeadLetter:
-    return DeadLetter.of(n, "k", "default", n, "not valid JSON", raw)
-
-
-def test_dead_letters_are_bounded_and_the_newest_are_kept(tmp_path: Path) -> None:
-    dead = DeadLetters(tmp_path, max_bytes=20_000)
-    for n in range(500):
-        dead.append([letter(n, b"x" * 100)])
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 22_500
-    assert [one.index for one in dead.tail(3)] == [497, 498, 499]
-    assert dead.count() < 500
-    assert DeadLetters(tmp_path).count() == dead.count()
-
-
-def test_a_dead_letter_is_cut_and_printable(tmp_path: Path) -> None:
-    dead = DeadLetters(tmp_path)
-    dead.append([letter(1, b"\xff\x00" * MAX_RAW_BYTES), letter(2, "ü".encode())])
-    long, short = dead.tail(2)
-    assert (long.encoding, long.size) == ("base64", 2 * MAX_RAW_BYTES)
-    assert len(long.raw or "") < 2 * MAX_RAW_BYTES
-    assert short.raw == "ü"
-
-
-def test_a_line_that_a_crash_tore_does_not_hide_the_others(tmp_path: Path) -> None:
-    DeadLetters(tmp_path).append([letter(1)])
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes() + b'{"at": 3')
-    dead = DeadLetters(tmp_path)
-    dead.append([letter(2)])
-    assert [one.index for one in dead.tail(9)] == [1, 2]
 
 
 @pytest.fixture
@@ -272,5 +345,5 @@ def test_rejections_are_kept_with_their_request(tmp_path: Path) -> None:
         await made.drain()
 
     asyncio.run(run())
-    (kept,) = DeadLetters(tmp_path / "dead").tail(2)
+    (kept,) = [one.letter for one in newest(tmp_path / "dead")]
     assert (kept.key_id, kept.index, kept.reason, kept.raw) == ("k", 4, "bad", "raw")
