@@ -10,9 +10,10 @@ Three loops, one to a process, joined only by the spool and the state database:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -25,9 +26,12 @@ from monitor.alerting.own import own_finding
 from monitor.frames import from_bytes, to_frame
 from monitor.response.containment import SilenceProof
 from monitor.response.orders import OrderDesk
+from monitor.sources.callers import Callers
 from monitor.sources.commit import Committer
+from monitor.sources.context import SpanContext
 from monitor.sources.gate import Gate, Rejected, Rejection
 from monitor.sources.keys import Sender
+from monitor.sources.late import LateContext, Turn
 from monitor.sources.spool import (
     Entry,
     Position,
@@ -40,10 +44,12 @@ from monitor.sources.spool import (
     segments,
     spool_id,
 )
+from monitor.sources.trace_memory import TraceMemory
 from monitor.store.clickhouse import EventStore, placed
 from monitor.store.positions import Positions
 from monitor.store.snapshots import Snapshots
 from monitor.store.state import State, now
+from monitor.telemetry import logger
 
 # --- edge: receive → gate → spool ---------------------------------------------------------
 
@@ -60,29 +66,71 @@ class Receipt:
 class Intake:
     """Takes in what a source has parsed. An answer means: on disk."""
 
-    def __init__(self, gate: Gate, committer: Committer) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        committer: Committer,
+        callers: Callers | None = None,
+        traces: TraceMemory | None = None,
+    ) -> None:
         self.gate = gate
         self.committer = committer
+        self.callers = callers or Callers()
+        self.late = LateContext(gate, TraceMemory() if traces is None else traces)
 
-    async def receive(self, sender: Sender, items: Iterable[bytes | dict[str, object] | Rejected]) -> Receipt:
+    async def receive(
+        self,
+        sender: Sender,
+        items: Sequence[bytes | dict[str, object] | Rejected],
+        contexts: Sequence[SpanContext] = (),
+        alone: Callable[[int], bytes | None] | None = None,
+    ) -> Receipt:
         """Check each item, commit the good ones and the refused ones, then answer.
 
         An item is one JSON object as bytes, an event already mapped from another dialect,
-        or the fault that a source met while parsing. Raises Busy where the spool is full
-        or too much is waiting; nothing is kept then.
+        or the fault that a source met while parsing. ``contexts`` are the spans of the request:
+        what they say about events of earlier requests is committed before its own events.
+        ``alone`` gives the request that an item would be by itself, for its dead letter.
+        Raises Busy where the spool is full or too much is waiting; nothing is kept then.
         """
         receipt = Receipt()
-        records = []
-        for index, item in enumerate(items):
-            try:
-                records.append(self.gate.check(item, sender))
-            except Rejected as fault:
-                receipt.rejected.append(fault.at(index))
-            if index % 500 == 499:
-                await asyncio.sleep(0)  # a large request must not hold up a small one
-        receipt.duplicates = await self.committer.commit(sender, records, receipt.rejected)
-        receipt.accepted = len(records)
+        with self.committer.admission.waiting(sender.key_id, len(items)):
+            turn = self.late.turn(sender, contexts)
+            records = []
+            for index, item in enumerate(items):
+                try:
+                    records.append(self._checked(item, sender, turn))
+                except Rejected as fault:
+                    if alone is not None:
+                        fault.raw, fault.form = self.gate.keepable(alone(index), sender), "request"
+                    receipt.rejected.append(fault.at(index))
+                if index % 500 == 499:
+                    await asyncio.sleep(0)  # a large request must not hold up a small one
+            receipt.duplicates = await self._kept(sender, turn, records, receipt.rejected)
+            receipt.accepted = len(records)
+        self.callers.take(sender, records, receipt.rejected)
         return receipt
+
+    def _checked(self, item: bytes | dict[str, object] | Rejected, sender: Sender, turn: Turn) -> Any:
+        inherited = ""
+        if isinstance(item, dict):
+            item, inherited = turn.complete(item)
+        record = self.gate.check(item, sender)
+        turn.mark(record, isinstance(item, dict), inherited)
+        return record
+
+    async def _kept(
+        self, sender: Sender, turn: Turn, records: Sequence[Any], rejected: Sequence[Rejection]
+    ) -> int:
+        """Commit the records with the revisions they allow; how many of them were repeats."""
+        try:
+            duplicates = await self.committer.commit(sender, [*turn.revisions(), *records], rejected)
+            while revisions := turn.settle():
+                await self.committer.commit(sender, revisions, ())
+        except BaseException:
+            turn.undo()
+            raise
+        return duplicates
 
 
 # --- detection: spool → detect → alert → respond ------------------------------------------
@@ -118,7 +166,10 @@ class Watch:
         self.judged = 0
         self.judged_at = 0
         self.found = 0
+        self.ticked_at = 0
+        self.snapshots_failed = 0
         self._saved = 0
+        self._settled = False
         self._kept_from = reader.position
 
     def step(self) -> int:
@@ -132,7 +183,7 @@ class Watch:
                 self.tick(int.from_bytes(item.payload, "little", signed=True))
             elif item.kind is Entry.CONTROL:
                 self.engine.control(msgspec.json.decode(item.payload))
-        if self.judged != self._saved and self.snapshots.due():
+        if not self._settled and self.snapshots.due():
             self.save()
         return self.judged - before
 
@@ -142,29 +193,45 @@ class Watch:
             "judged_events": self.judged,
             "judged_at": self.judged_at,
             "findings": self.found,
+            "ticked_at": self.ticked_at,
+            "snapshots_failed_total": self.snapshots_failed,
+            "evicted_state_total": self.engine.evicted(),
             "segment": self.reader.position.segment,
         }
 
     def save(self) -> None:
         """Keep what the detectors know, with the position up to which they know it."""
         position = self.reader.position
-        self.snapshots.save(self.engine, position)
+        try:
+            self.snapshots.save(self.engine, position)
+        except OSError as error:
+            # Judging goes on: the earlier snapshot stands, and a restart has more to replay.
+            self.snapshots_failed += 1
+            logger().error("a snapshot could not be saved; it is tried again", why=error.strerror)
+            return
         # the snapshot before this one may still be needed, and the spool from there on
         self.positions.save("detection", self._kept_from)
         self._kept_from = position
+        # Idle, the same is saved once more: only then may the spool drop what lies before it,
+        # and a full spool that nobody may trim would never have anything new to judge.
+        self._settled = self._saved == self.judged
         self._saved = self.judged
 
     def judge(self, frame: pl.DataFrame) -> None:
         """Rules and detectors over one micro-batch, then whatever follows from it."""
         self.arrived_at = frame.select(pl.col("ingested_at").dt.timestamp("us").max()).item()
         self.respond(self.engine.process(frame))
-        self.respond(self.proof.observe(frame))
+        self.respond(self.proof.observe(self.engine.taken))
         self.judged += frame.height
+        self._settled = False
         self.judged_at = now()
 
     def tick(self, now: int) -> None:
         """Time has passed, says the spool: silence and absence are found here."""
+        self.ticked_at = now
         self.respond(self.engine.tick(now))
+        if self.engine.taken.height:
+            self.respond(self.proof.observe(self.engine.taken))
         self.respond(self.proof.tick(now))
 
     def own_faults(self) -> list[Finding]:
@@ -219,12 +286,15 @@ class Keep:
         self.position = positions.load("store")
         self.stored = 0
         self.stored_at = 0
+        self.unstored_since = 0
 
     def step(self) -> int:
         """Store the oldest sealed segment that is not stored yet; how many segments that was."""
         waiting = [number for number in segments(self.folder) if number >= self.position.segment]
         if not waiting or not is_sealed(segment_path(self.folder, waiting[0])):
+            self.unstored_since = 0
             return 0
+        self.unstored_since = segment_path(self.folder, waiting[0]).stat().st_mtime_ns // 1000
         number = waiting[0]
         if number != self.position.segment and self.position != Position():
             lost = segment_path(self.folder, self.position.segment)
@@ -243,5 +313,6 @@ class Keep:
         return {
             "stored_events": self.stored,
             "stored_at": self.stored_at,
+            "unstored_since_at": self.unstored_since,
             "segment": self.position.segment,
         }

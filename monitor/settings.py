@@ -69,11 +69,36 @@ class EdgeSettings(Section):
     keyless_loopback: bool = Field(
         False, description="accept senders without an API key; refused unless host is a loopback address"
     )
+    dialects: list[Path] = Field(
+        default_factory=list,
+        description="own dialect files for OTLP; one with a shipped one's name replaces it",
+    )
     max_body_bytes: int = Field(16 << 20, gt=0, description="largest request body, compressed or not")
     max_text_bytes: int = Field(64 << 10, gt=0, description="longest text column; the cut is marked")
     max_name_bytes: int = Field(512, gt=0, description="longest name or identifier")
     max_attributes: int = Field(256, gt=0, description="most attributes of one event")
+    max_dead_letter_bytes: int = Field(
+        64 << 20, ge=1 << 20, description="room for dead letters; the oldest go when it is used up"
+    )
     max_waiting_events: int = Field(50_000, gt=0, description="events waiting for the disk before 429")
+    max_waiting_bytes: int = Field(
+        128 << 20, gt=0, description="bytes of request bodies held, packed and unpacked, before 429"
+    )
+    max_trace_spans: int = Field(
+        100_000, gt=0, description="spans remembered so that late context finds the events below it"
+    )
+    max_connections: int = Field(1000, gt=0, description="open connections before 503")
+    max_connections_per_address: int = Field(500, gt=0, description="the same of one address")
+    head_seconds: float = Field(10, gt=0, description="longest time for a request's head, then 408")
+    body_seconds: float = Field(20, gt=0, description="time for a request's body, then 408")
+    min_body_rate: int = Field(4096, gt=0, description="bytes that add one second to body_seconds")
+    idle_seconds: float = Field(15, gt=0, description="how long a connection may rest between requests")
+
+    @model_validator(mode="after")
+    def _largest_body_fits(self) -> EdgeSettings:
+        if self.max_waiting_bytes < 3 * self.max_body_bytes:
+            raise ValueError("max_waiting_bytes must be at least three times max_body_bytes")
+        return self
 
     @property
     def loopback(self) -> bool:
@@ -86,12 +111,71 @@ class EdgeSettings(Section):
             return False
 
 
+class RedactionPolicy(Section):
+    """What is taken out of which columns of whose events, before anything is written."""
+
+    sources: list[str] = Field(["*"], description="patterns of the sending keys' names")
+    agents: list[str] = Field(["*"], description="patterns of agents")
+    columns: list[str] = Field(
+        ["*"], description="patterns of columns and attributes.NAME; ids and agent_id only by their own name"
+    )
+    detectors: list[str] = Field(
+        ["secrets", "personal"], min_length=1, description="detectors or groups; see docs/redaction.md"
+    )
+    mode: Literal["mask", "fingerprint"] = Field("mask", description="fingerprints let equal values be seen")
+
+
+class RedactionSettings(Section):
+    """Redaction before the spool; off without a policy."""
+
+    policies: list[RedactionPolicy] = Field(
+        default_factory=list, description="the first that matches a column of an event holds"
+    )
+    patterns: dict[str, str] = Field(
+        default_factory=dict, description="own detectors: name and regular expression (Rust's regex)"
+    )
+    key_file: Path | None = Field(
+        None, description="key of the fingerprints; redaction.key in the data folder where absent"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> RedactionSettings:
+        import polars as pl
+
+        from monitor.events import BY_NAME
+        from monitor.sources.redaction.kinds import BY_NAME as KINDS
+        from monitor.sources.redaction.kinds import GROUPS
+
+        for name, pattern in self.patterns.items():
+            try:
+                pl.Series([""]).str.contains(pattern)
+            except pl.exceptions.ComputeError as error:
+                raise ValueError(f"patterns.{name}: {error}") from None
+        detectors = {*KINDS, *GROUPS, *self.patterns}
+        for policy in self.policies:
+            for name in policy.detectors:
+                _expect(name, detectors, "detector")
+            for name in policy.columns:
+                if not name.startswith("attributes") and not any(char in name for char in "*?["):
+                    _expect(name, set(BY_NAME), "column")
+        return self
+
+
+def _expect(name: str, known: set[str], what: str) -> None:
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise ValueError(f"unknown {what} {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
 class SpoolSettings(Section):
     """How much the spool keeps and when a segment ends."""
 
     max_bytes: int = Field(4 << 30, gt=0, description="size of the spool at which senders are told to wait")
     seal_bytes: int = Field(16 << 20, gt=0, description="size at which a segment is sealed")
     seal_seconds: float = Field(0.5, gt=0, description="age at which a segment is sealed")
+    min_free_bytes: int = Field(
+        256 << 20, ge=0, description="free space that the spool leaves on its disk for alerts and orders"
+    )
 
 
 class StoreSettings(Section):
@@ -128,6 +212,52 @@ class SlackSettings(Section):
     channel: str = Field("#agent-alerts", description="channel to post to")
     base_url: str = Field("https://slack.com/api/", description="address of Slack's API")
     min_level: Level = Field("medium", description="mildest level that is posted")
+
+
+class OwnAlertSettings(Section):
+    """When Watchkeeper raises an alert about itself or about those who send to it."""
+
+    silent_process_seconds: float = Field(
+        10, gt=0, description="time without a sign of life after which a process counts as silent"
+    )
+    detection_lag_seconds: float = Field(30, gt=0, description="how far judging may be behind the spool")
+    storing_lag_seconds: float = Field(
+        120, gt=0, description="how long a sealed segment may wait to be stored"
+    )
+    spool_share: float = Field(0.8, gt=0, le=1, description="share of spool.max_bytes that is too much")
+    throttled_requests: int = Field(
+        10, gt=0, description="requests of one key answered 429 within the window"
+    )
+    rejected_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="share of a key's records refused from which the alert is medium, not low",
+    )
+    unmapped_share: float = Field(
+        0.2, gt=0, le=1, description="share of a key's records that no map recognised"
+    )
+    silent_source_seconds: float = Field(
+        600, gt=0, description="shortest silence of a regular sender that counts; so long it must have sent"
+    )
+    silent_source_factor: float = Field(
+        3, ge=1, description="a sender is silent after so many times its usual gap"
+    )
+    silent_agents: list[str] = Field(
+        default_factory=list, description="patterns of agents whose silence counts too, not their key's only"
+    )
+    clock_ahead_seconds: float = Field(300, gt=0, description="how far a sender's clock may be ahead")
+    clock_behind_seconds: float = Field(3600, gt=0, description="how far it may be behind, delivery included")
+    window_seconds: float = Field(60, gt=0, description="window over which refusals are counted")
+    calm_seconds: float = Field(15, ge=0, description="how long a fault must be over to count as recovered")
+    repeat_seconds: float = Field(
+        900,
+        gt=0,
+        description="how often a lasting fault is filed again, and no message sooner after the last",
+    )
+    messages_per_hour: int = Field(
+        20, ge=0, description="messages about itself in an hour; critical ones are not counted"
+    )
 
 
 class EndpointSettings(Section):
@@ -192,11 +322,13 @@ class Settings(BaseSettings):
 
     data: Path = Field(Path("watchkeeper-data"), description="folder of spool, store and state")
     edge: EdgeSettings = Field(default_factory=EdgeSettings)
+    redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     spool: SpoolSettings = Field(default_factory=SpoolSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     slack: SlackSettings = Field(default_factory=SlackSettings)
+    own_alerts: OwnAlertSettings = Field(default_factory=OwnAlertSettings)
     containment: ContainmentSettings = Field(default_factory=ContainmentSettings)
 
     @field_validator("data")
@@ -220,6 +352,11 @@ class Settings(BaseSettings):
     def spool_folder(self) -> Path:
         """The spool's folder."""
         return self.data / "spool"
+
+    @property
+    def dead_letters_folder(self) -> Path:
+        """The folder of what was refused."""
+        return self.data / "dead-letters"
 
     @property
     def state_file(self) -> Path:

@@ -24,6 +24,7 @@ from monitor.sources.gate import Gate
 from monitor.sources.http import edge_app
 from monitor.sources.keys import Keys
 from monitor.sources.recall import recall
+from monitor.sources.redaction.redactor import Redactor
 from monitor.sources.seen import Seen
 from monitor.sources.spool import SpoolWriter
 from monitor.sources.trace_memory import TraceMemory
@@ -58,7 +59,9 @@ async def _serve(settings: Settings, sock: socket.socket, rules_hash: str, stop:
     callers = Callers(settings.own_alerts.silent_agents)
     callers.resume(former_callers(state))
     traces = TraceMemory(settings.edge.max_trace_spans, max_name_bytes=settings.edge.max_name_bytes)
-    intake = Intake(Gate(settings.edge), committer, callers, traces)
+    policies = settings.redaction.policies
+    redactor = Redactor(settings.redaction, settings.data / "redaction.key") if policies else None
+    intake = Intake(Gate(settings.edge, redactor=redactor), committer, callers, traces)
     recall(intake.late, settings.spool_folder)
     keys = Keys(state)
     app = edge_app(intake, keys, settings, ready=committer.health)

@@ -16,15 +16,20 @@ from monitor.settings import EdgeSettings
 from monitor.sources.jsonkeys import RepeatedKeyError, maybe_repeats, refuse_repeats
 from monitor.sources.keys import Sender
 from monitor.sources.reasons import excerpt, explain, malformed
+from monitor.sources.redaction.redactor import Redactor
 from monitor.sources.seen import fingerprint
 
 CUT = RESERVED + "cut."
 """Marks a column that was cut; holds its original length in bytes."""
 
 CLOCK = RESERVED + "clock"
-"""``future`` where the producer's clock is ahead by more than ``CLOCK_SKEW``."""
+"""``future`` where an event's time is after its arrival by more than ``CLOCK_SKEW``; ``ancient``
+where it is before it by more than ``LATENESS``, unless the event is replayed."""
 
 CLOCK_SKEW = timedelta(minutes=5)
+
+LATENESS = timedelta(minutes=10)
+"""The same that detection allows (``detectors.sigma.correlation.LATENESS``)."""
 
 TEXTS = frozenset(
     {"task_goal", "model_input", "model_output", "model_settings", "tool_description", "tool_args"}
@@ -45,6 +50,11 @@ _TIMES = [c.name for c in COLUMNS if c.kind is Kind.TIMESTAMP]
 _INT64 = msgspec.Meta(ge=-(2**63), le=2**63 - 1)
 
 
+Form = Literal["record", "request", "excerpt"]
+"""What the raw bytes of a refusal are: one event as JSON, a whole request body that can be
+posted again by itself, or only a part of something."""
+
+
 @dataclass
 class Rejection:
     """Why the record at ``index`` of its request was refused: one sentence that names the remedy."""
@@ -52,26 +62,34 @@ class Rejection:
     index: int
     reason: str
     raw: bytes | None = None
+    form: Form = "record"
 
 
 class Rejected(Exception):  # noqa: N818
-    """A record is refused. ``raw`` is what was sent, as far as it is known."""
+    """A record is refused. ``raw`` is what was sent, as far as it is known, in that ``form``."""
 
-    def __init__(self, reason: str, raw: bytes | None = None) -> None:
+    def __init__(self, reason: str, raw: bytes | None = None, form: Form = "record") -> None:
         super().__init__(reason)
         self.reason = reason
         self.raw = raw
+        self.form = form
 
     def at(self, index: int) -> Rejection:
         """The same, with its place in the request."""
-        return Rejection(index, self.reason, self.raw)
+        return Rejection(index, self.reason, self.raw, self.form)
 
 
 class Gate:
     """Checks records against the schema and the limits, and sets what only we may set."""
 
-    def __init__(self, limits: EdgeSettings, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        limits: EdgeSettings,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        redactor: Redactor | None = None,
+    ) -> None:
         self.limits = limits
+        self._redactor = redactor
         self._now = now
         self._wire = _wire(limits)
         self._decoder = msgspec.json.Decoder(self._wire)
@@ -81,21 +99,37 @@ class Gate:
 
         Raises Rejected, with a reason that names field and remedy.
         """
-        if isinstance(item, Rejected):
-            raise item
         try:
-            if isinstance(item, bytes):
-                record = self._from_json(item)
-                self._limit(record, len(item), item.isascii() and b"\\u" not in item)
-                self._own(record, sender, mapped=False)
-            else:
-                record = self._convert(item)
-                self._finite(record)
-                self._limit(record, None, False)
-                self._own(record, sender, mapped=True)
+            if isinstance(item, Rejected):
+                raise item
+            return self._checked(item, sender)
         except Rejected as fault:
-            fault.raw = item if isinstance(item, bytes) else msgspec.json.encode(item)
+            if fault is not item:
+                fault.raw = item if isinstance(item, bytes) else msgspec.json.encode(item)
+            fault.raw = self.keepable(fault.raw, sender)
+            if self._redactor is not None:
+                fault.reason = self._redactor.reason(fault.reason, sender.name)
             raise
+
+    def keepable(self, raw: bytes | None, sender: Sender) -> bytes | None:
+        """What a dead letter may keep of refused bytes."""
+        return raw if self._redactor is None else self._redactor.raw(raw, sender.name)
+
+    def _checked(self, item: bytes | dict[str, object], sender: Sender) -> Any:
+        mapped = not isinstance(item, bytes)
+        if isinstance(item, bytes):
+            record = self._from_json(item)
+            size, plain = len(item), item.isascii() and b"\\u" not in item
+        else:
+            record = self._convert(item)
+            self._finite(record)
+            size, plain = None, False
+        if self._redactor is not None:
+            # Before anything is cut: half a secret is not recognised any more, and is still half a secret.
+            self._redactor.record(record, sender.name)
+            size = None
+        self._limit(record, size, plain)
+        self._own(record, sender, mapped)
         return record
 
     def _from_json(self, raw: bytes) -> Any:
@@ -213,6 +247,11 @@ class Gate:
         claimed, record.identity = record.identity, _identity(record, sender, mapped)
         if claimed not in (None, record.identity):
             marks["producer.identity"] = claimed
+        if record.revision is not None:
+            # A revision is no event to the rules: who could send one could hide behind it.
+            if record.revision:
+                marks["producer.revision"] = str(record.revision)
+            record.revision = None
         if record.ingested_at is not None:
             marks["producer.ingested_at"] = record.ingested_at.isoformat()
         record.ingested_at = now
@@ -220,6 +259,8 @@ class Gate:
             record.event_id = stable_id("evt", record.tenant, fingerprint(record).hex())
         if record.timestamp - now > CLOCK_SKEW:
             marks[CLOCK] = "future"
+        elif now - record.timestamp > LATENESS and not sender.replaying:
+            marks[CLOCK] = "ancient"
         if sender.replaying:
             marks[REPLAYED] = "true"
         if marks:

@@ -1,0 +1,1 @@
+"""Redaction before the spool: what must not be kept is on no disk."""
