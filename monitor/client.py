@@ -25,6 +25,19 @@ class Unreachable(Exception):  # noqa: N818 - it states a fact, and the CLI show
     """The daemon cannot be reached, or refused; the message names the remedy."""
 
 
+class Pause(Exception):  # noqa: N818
+    """Nothing is known to have been kept: send the same again after ``seconds``."""
+
+    def __init__(self, seconds: float, reason: str) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+        self.reason = reason
+
+
+class Silence(Pause):
+    """There was no answer at all; the daemon may have another address when it is back."""
+
+
 class Client:
     """Speaks to one daemon. Errors are raised as Unreachable with what the daemon said."""
 
@@ -48,6 +61,11 @@ class Client:
             )
         return cls(runtime.console_url, runtime.edge_url, token or runtime.token)
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._console.close()
+        self._edge.close()
+
     def get(self, path: str, **query: Any) -> Any:
         """A GET on the console's API, as JSON."""
         return self._call("GET", path, params={k: v for k, v in query.items() if v is not None})
@@ -66,36 +84,44 @@ class Client:
         return reply.json()
 
     def send(self, lines: list[bytes], live: bool) -> dict[str, Any]:
+        """``offer`` until it is answered: a busy or restarting daemon is given time.
+
+        Raises Unreachable where it stays so.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self.offer(lines, live)
+            except Pause as busy:
+                if time.monotonic() > deadline:
+                    raise Unreachable(busy.reason) from None
+                time.sleep(min(busy.seconds, 10))
+
+    def offer(self, lines: list[bytes], live: bool) -> dict[str, Any]:
         """Send events as one NDJSON request and wait until they are durable.
 
-        A busy daemon is given time, and a lost answer is asked for again: events keep
-        their ids, so nothing arrives twice. Returns accepted, duplicates and rejected.
+        Returns accepted, duplicates and rejected. Raises Pause where the daemon is busy or
+        gives no answer: the same events can then be sent again, and nothing arrives twice.
         """
         headers = {"Content-Type": "application/x-ndjson"}
         if not live:
             headers["Watchkeeper-Replay"] = "true"
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                reply = self._edge.post("/v1/events", content=b"\n".join(lines), headers=headers)
-            except httpx.TransportError as error:
-                if time.monotonic() > deadline:
-                    raise Unreachable(f"{self._edge.base_url} does not answer: {error}") from None
-                time.sleep(0.5)
-                continue
-            if reply.status_code in (429, 503) and time.monotonic() < deadline:
-                time.sleep(min(float(reply.headers.get("Retry-After", 1)), 10))
-                continue
-            if reply.status_code == 413 and len(lines) > 1:
-                return self._send_halves(lines, live)
-            if reply.status_code not in (200, 413, 422):
-                raise Unreachable(problem(reply))
-            return {"accepted": 0, "duplicates": 0, "rejected": [], **reply.json()}
+        try:
+            reply = self._edge.post("/v1/events", content=b"\n".join(lines), headers=headers)
+        except httpx.TransportError as error:
+            raise Silence(0.5, f"{self._edge.base_url} does not answer: {error}") from None
+        if reply.status_code in (429, 503):
+            raise Pause(_retry_after(reply), problem(reply))
+        if reply.status_code == 413 and len(lines) > 1:
+            return self._offer_halves(lines, live)
+        if reply.status_code not in (200, 413, 422):
+            raise Unreachable(problem(reply))
+        return {"accepted": 0, "duplicates": 0, "rejected": [], **reply.json()}
 
-    def _send_halves(self, lines: list[bytes], live: bool) -> dict[str, Any]:
+    def _offer_halves(self, lines: list[bytes], live: bool) -> dict[str, Any]:
         """A request that was too large as two, with the indexes of the whole."""
         middle = len(lines) // 2
-        first, second = self.send(lines[:middle], live), self.send(lines[middle:], live)
+        first, second = self.offer(lines[:middle], live), self.offer(lines[middle:], live)
         return {
             "accepted": first["accepted"] + second["accepted"],
             "duplicates": first["duplicates"] + second["duplicates"],
@@ -104,10 +130,29 @@ class Client:
         }
 
     def alerts(self, **query: Any) -> Iterator[dict[str, Any]]:
-        """Every alert that matches, page by page."""
+        """Every alert that matches, newest first."""
+        return self._pages("/api/v1/alerts", query)
+
+    def dead_letters(self, **query: Any) -> Iterator[dict[str, Any]]:
+        """Every dead letter that matches, newest first, without what was refused."""
+        return self._pages("/api/v1/dead-letters", query)
+
+    def lines(self, path: str, **query: Any) -> Iterator[str]:
+        """The lines of a long answer, as they come."""
+        asked = {name: value for name, value in query.items() if value is not None}
+        try:
+            with self._console.stream("GET", path, params=asked) as reply:
+                if reply.is_error:
+                    reply.read()
+                    raise Unreachable(problem(reply))
+                yield from _lines(reply)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{self.console_url} does not answer: {error}") from None
+
+    def _pages(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         cursor = None
         while True:
-            page = self.get("/api/v1/alerts", cursor=cursor, **query)
+            page = self.get(path, cursor=cursor, **query)
             yield from page["items"]
             cursor = page.get("next_cursor")
             if cursor is None:
@@ -126,6 +171,22 @@ class Client:
             if over:
                 return
             time.sleep(0.1)
+
+
+def _lines(reply: httpx.Response) -> Iterator[str]:
+    # httpx's own iter_lines also cuts at U+2028 and the like, which JSON does not escape.
+    rest = b""
+    for piece in reply.iter_bytes():
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (line.decode() for line in whole)
+
+
+def _retry_after(reply: httpx.Response) -> float:
+    """Seconds of Retry-After, within reason; 1 where it names none."""
+    try:
+        return min(max(float(reply.headers.get("Retry-After", 1)), 0.1), 60.0)
+    except ValueError:
+        return 1.0
 
 
 def problem(reply: httpx.Response) -> str:

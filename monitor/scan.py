@@ -39,7 +39,7 @@ def scan(
     progress: Callable[[Path, int], None],
     learn: bool = True,
 ) -> Iterator[Finding]:
-    """Findings in the order of events. Lines that the gate refuses go to ``reject``.
+    """Findings in the order of events. Refused lines go to ``reject``, their number as index.
 
     A repeated event is judged once; one with the id of another and different content is marked
     and judged, as in the daemon. What shows only by silence comes last.
@@ -53,15 +53,16 @@ def scan(
     seen = Seen()
     latest: int | None = None
     for file in files:
-        line = 0
-        for lines, behind in chunks(file, CHUNK):
+        for chunk in chunks(file, CHUNK):
             records = []
-            for item in lines:
+            for item, number in zip(chunk.lines, chunk.numbers, strict=True):
                 try:
-                    records.append(gate.check(item, SCANNER))
+                    record = gate.check(item, SCANNER)
+                    # In a file an event's own time is all that says when it came.
+                    record.ingested_at = min(record.timestamp, record.ingested_at)
+                    records.append(record)
                 except Rejected as fault:
-                    reject(file, fault.at(line))
-                line += 1
+                    reject(file, fault.at(number))
             fresh = seen.sort(records).fresh
             seen.settle()
             if fresh:
@@ -69,7 +70,7 @@ def scan(
                 yield from engine.process(frame)
                 times = frame.select("timestamp", "ingested_at").cast(pl.Int64).iter_rows()
                 latest = max(event_time(*pair) for pair in (*([(latest, None)] if latest else []), *times))
-            progress(file, behind)
+            progress(file, chunk.behind)
     if latest is not None:
         for now in (latest, latest + QUIET + MINUTE):
             yield from engine.tick(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -49,20 +50,21 @@ def moment(micros: int | None) -> str:
     return "" if micros is None else datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+def table(*columns: str) -> Table:
+    """An empty table without lines."""
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+        made.add_column(column, overflow="fold")
+    return made
 
 
 def alerts_table(alerts: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The queue."""
     if not alerts:
         return Text("no alerts")
-    table = _table("id", "level", "created (UTC)", "title", "agent", "count", "status", "owner")
+    shown = table("id", "level", "created (UTC)", "title", "agent", "count", "status", "owner")
     for alert in alerts:
-        table.add_row(
+        shown.add_row(
             plain(alert["id"]),
             level(alert["level"]),
             moment(alert["created_at"]),
@@ -72,7 +74,7 @@ def alerts_table(alerts: Sequence[Mapping[str, Any]]) -> RenderableType:
             alert["status"] + (f" ({alert['verdict']})" if alert["verdict"] else ""),
             plain(alert["owner"]),
         )
-    return table
+    return shown
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> Table:
@@ -103,7 +105,7 @@ def alert_page(alert: Mapping[str, Any]) -> RenderableType:
                 ("first event", moment(alert["first_event_at"])),
                 ("last event", moment(alert["last_event_at"])),
                 ("events", ", ".join(alert["event_ids"][:10])),
-                *((f"evidence {name}", value) for name, value in alert["evidence"].items()),
+                *((f"evidence {name}", _as_text(value)) for name, value in alert["evidence"].items()),
             ]
         ),
     ]
@@ -125,6 +127,10 @@ def alert_page(alert: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+def _as_text(value: object) -> object:
+    return value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
+
+
 def order_line(order: Mapping[str, Any]) -> str:
     """An order in one line: target, state, and the time from each step to the next."""
     target = order["session_id"] if order["scope"] == "session" else order["agent_id"]
@@ -134,28 +140,6 @@ def order_line(order: Mapping[str, Any]) -> str:
     return plain(
         f"{order['action']} {order['scope']} {target}: {order['state']}  {', '.join(spans)}{detail}", 500
     ).plain
-
-
-def status_page(status: Mapping[str, Any]) -> RenderableType:
-    """Processes, what waits, and what is warm."""
-    table = _table("process", "pid", "last sign of life", "counters")
-    for process in status["processes"]:
-        counted = {name: value for name, value in process["metrics"].items() if not name.endswith("_at")}
-        counters = ", ".join(f"{name} {value:,.0f}" for name, value in sorted(counted.items()))
-        age = f"{process['age_seconds']:.1f} s ago"
-        table.add_row(process["name"], str(process["pid"]), age, counters)
-    rows = [(name.replace("_", " "), value) for name, value in status.items() if name != "processes"]
-    told = [
-        (
-            name,
-            ", ".join(f"{count} {word}" for word, count in value.items())
-            if isinstance(value, dict)
-            else value,
-        )
-        for name, value in rows
-        if not isinstance(value, list)
-    ]
-    return Group(table, Text(), facts(told))
 
 
 def check_page(found: Mapping[str, Any]) -> RenderableType:
@@ -183,9 +167,9 @@ def findings_page(found: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """API keys, without their secrets."""
-    table = _table("id", "name", "tenant", "agents", "scopes", "created (UTC)", "revoked (UTC)")
+    shown = table("id", "name", "tenant", "agents", "scopes", "created (UTC)", "revoked (UTC)")
     for key in found:
-        table.add_row(
+        shown.add_row(
             key["id"],
             plain(key["name"]),
             plain(key["tenant"]),
@@ -194,4 +178,4 @@ def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
             moment(key["created_at"]),
             moment(key["revoked_at"]),
         )
-    return table
+    return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 from detectors.drift import Drift
 from detectors.sigma import RuleSet
 from monitor.events import rule_fields
+from monitor.faults import EXPECTED
 from monitor.scan import scan
 from monitor.settings import Settings
+from monitor.sources import file as recorded_files
 from monitor.sources.gate import Rejection
 from tests.detectors.streams import DAY, in_order, run, sessions
 from tests.scenarios.test_daemon import denials, line
@@ -118,6 +121,30 @@ def test_a_command_without_a_daemon_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "watchkeeper serve" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_every_fault_that_is_shown_as_a_line_exists(name: str) -> None:
+    module, _, kind = name.rpartition(".")
+    assert issubclass(getattr(importlib.import_module(module), kind), Exception)
+
+
+def test_blank_lines_count_in_what_is_said_of_a_bad_one(recorded: Path, tmp_path: Path) -> None:
+    recorded.write_bytes(b"\n\n" + recorded.read_bytes() + b"\n{}\n")
+    done = watchkeeper("scan", str(recorded), cwd=tmp_path)
+    assert f"{recorded}:11: " in done.stderr
+
+
+def test_a_chunk_is_bounded_by_bytes_and_a_line_by_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded_files, "MOST_BYTES", 1000)
+    monkeypatch.setattr(recorded_files, "MOST_LINE", 600)
+    file = tmp_path / "long.ndjson"
+    file.write_bytes(b"\n".join([b"a" * 400, b"b" * 400, b"c" * 5000, b"", b"d"]))
+    read = [*recorded_files.chunks(file, 500)]
+    assert [chunk.numbers for chunk in read] == [[1, 2, 3], [5]]
+    assert [len(line) for chunk in read for line in chunk.lines] == [400, 400, 600, 1]
 
 
 def test_wrong_usage_is_exit_code_two(tmp_path: Path) -> None:

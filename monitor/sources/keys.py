@@ -28,9 +28,11 @@ MISS_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Sender:
-    """Who sends: a key's rights, and whether this request replays the past.
+    """Who sends: a key's rights, and how this request came in.
 
-    ``agents`` empty means that the key may speak for any agent of its tenant.
+    ``agents`` empty means that the key may speak for any agent of its tenant. ``replaying``
+    says that the request replays the past, ``way`` and ``content_type`` what a dead letter of
+    it must remember, ``redelivered`` that it comes out of dead letters and makes no new ones.
     """
 
     key_id: str
@@ -39,6 +41,9 @@ class Sender:
     scopes: frozenset[str] = frozenset()
     replaying: bool = False
     name: str = ""
+    way: str = ""
+    content_type: str = ""
+    redelivered: bool = False
 
 
 KEYLESS = Sender("keyless", "default", scopes=frozenset({"ingest", "replay"}), name="keyless")
@@ -129,6 +134,25 @@ class Keys:
         if age > REFRESH_SECONDS or (hashed not in self._senders and age > MISS_SECONDS):
             self._read()
         return self._senders.get(hashed)
+
+    def in_force(self, key_id: str) -> Sender | None:
+        """The rights that a key has now; None where it was revoked or never was.
+
+        An earlier key of this machine's commands stands for the present one.
+        """
+        self._read()
+        with self._state.read() as session:
+            key = session.get(ApiKey, key_id)
+        if key is None:
+            return None
+        return next(
+            (
+                sender
+                for sender in self._senders.values()
+                if sender.key_id == key_id or (key.name == LOCAL == sender.name)
+            ),
+            None,
+        )
 
     def _read(self) -> None:
         with self._state.read() as session:
