@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 import polars as pl
 
 from detectors.base import LEVELS, Batch, Detector, Finding
+from detectors.waiting import Ready, Waiting
 from detectors.wording import plain
 
 STATE_VERSION = 1
 
 T = TypeVar("T")
+
+Kept = Detector | Waiting
+"""What a snapshot holds."""
+
+How = Literal["process", "at_once", "in_turn"]
 
 SERIOUS = frozenset(LEVELS[LEVELS.index("medium") :])
 """Levels of a rule at which nothing is learned from the session."""
@@ -45,8 +52,37 @@ class Learner(Protocol):
         ...
 
 
+class Rules(Detector, Protocol):
+    """What the rules offer beyond ``Detector``: ``process`` in two parts, for events that wait."""
+
+    columns: tuple[str, ...]
+    """The attribute columns that a batch must have."""
+
+    def at_once(self, batch: Batch) -> list[Finding]:
+        """Findings of what needs no state."""
+        ...
+
+    def in_turn(self, batch: Batch) -> list[Finding]:
+        """Findings of what keeps state."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A detector whose memory is bounded, and that counts what had to give way."""
+
+    @property
+    def evicted(self) -> int:
+        """Open sessions and groups given up since the process began."""
+        ...
+
+
 class Engine:
     """Every detector over one stream. ``sigma`` judges first, so that learners know what it hit.
+
+    Rules over one event judge it when it comes. Whatever keeps state takes an event whose agent is
+    not known yet when its turn has come (``waiting``); ``taken`` holds the events whose turn came
+    in the last ``process`` or ``tick``. A revision is no event and is judged by nothing.
 
     ``started_fresh`` names the detectors for which the last ``restore`` found no usable state.
 
@@ -55,13 +91,18 @@ class Engine:
     them, and by nothing else. ``faults`` says so until ``take_faults`` takes them.
     """
 
-    def __init__(self, sigma: Detector | None, learners: Sequence[Detector] = ()) -> None:
+    def __init__(
+        self, sigma: Rules | None, learners: Sequence[Detector] = (), waiting: Waiting | None = None
+    ) -> None:
         self.sigma = sigma
         self.learners = tuple(learners)
+        self.waiting = Waiting(sigma.columns if sigma else ()) if waiting is None else waiting
+        self.taken = pl.DataFrame()
         self.started_fresh: tuple[str, ...] = ()
         self.faults: list[tuple[str, str]] = []
         self._profiles: list[dict[str, Any]] = []
-        self._blank = {one.name: msgspec.msgpack.encode(one.state()) for one in self._detectors()}
+        kept: list[Kept] = [*self._detectors(), self.waiting]
+        self._blank = {one.name: msgspec.msgpack.encode(one.state()) for one in kept}
 
     def take_faults(self) -> list[tuple[str, str]]:
         """What has failed since the last call: the detector's name, and one line without event data."""
@@ -75,31 +116,59 @@ class Engine:
 
     def process(self, frame: pl.DataFrame) -> list[Finding]:
         """Findings of a batch (columns as in ``Batch.frame``), by row, then detector, then id."""
-        found = self._ruled(self.sigma, frame) if self.sigma is not None else []
-        hits = [False] * frame.height
-        for finding in found:
-            if finding.level in SERIOUS and finding.row >= 0:
-                hits[finding.row] = True
-        batch = Batch(frame, hits)
-        for learner in self.learners:
-            found = found + self._served(learner, partial(learner.process, batch))
+        if self.waiting.passes(frame):
+            found = self._ruled("process", frame)
+            ready = Ready(frame, range(frame.height), _serious(found, frame.height))
+        else:
+            found, ready = self._sorted(frame)
+        self.taken = ready.frame
+        found = found + self._learned(ready)
         self._profiles = self._profiled()
         return sorted(found, key=_place)
 
-    def _ruled(self, sigma: Detector, frame: pl.DataFrame, first: int = 0) -> list[Finding]:
+    def _sorted(self, frame: pl.DataFrame) -> tuple[list[Finding], Ready]:
+        """The rules' findings on a batch in which events wait or are corrected, and what is ready."""
+        rows = (frame.get_column("revision").fill_null(0) <= 0).arg_true().to_list()
+        found = [_moved(one, rows) for one in self._ruled("at_once", frame[rows])]
+        hits = _serious(found, frame.height)
+        try:
+            ready = self.waiting.sort(frame, hits)
+        except FAILURES as error:
+            self._fault(self.waiting.name, error, "the events of a batch were taken as they came")
+            ready = Ready(frame[rows], rows, [hits[row] for row in rows])
+        return self._in_turn(found, ready)
+
+    def _in_turn(self, found: list[Finding], ready: Ready) -> tuple[list[Finding], Ready]:
+        """With the findings of the rules that keep state, and with what they hit."""
+        late = self._ruled("in_turn", ready.frame)
+        hits = [
+            before or now for before, now in zip(ready.hits, _serious(late, ready.frame.height), strict=True)
+        ]
+        return found + [_moved(one, ready.places) for one in late], replace(ready, hits=hits)
+
+    def _learned(self, ready: Ready) -> list[Finding]:
+        batch = Batch(ready.frame, ready.hits)
+        found: list[Finding] = []
+        for learner in self.learners:
+            found += self._served(learner, partial(learner.process, batch))
+        return [_moved(one, ready.places) for one in found]
+
+    def _ruled(self, how: How, frame: pl.DataFrame, first: int = 0) -> list[Finding]:
         """The rules' findings; a batch at which they fail is halved until the event is found.
 
         It relies on a batch that fails leaving no trace in ``sigma``.
         """
+        if self.sigma is None:
+            return []
         try:
-            found = sigma.process(Batch(frame))
+            found: list[Finding] = getattr(self.sigma, how)(Batch(frame))
         except FAILURES as error:
             if frame.height <= 1:
                 name = plain(str(frame.get_column("event_id").first())) if frame.height else "none"
-                self._fault(sigma.name, error, f"event {name} was not judged by the rules")
+                self._fault(self.sigma.name, error, f"event {name} was not judged by the rules")
                 return []
             half = frame.height // 2
-            return self._ruled(sigma, frame[:half], first) + self._ruled(sigma, frame[half:], first + half)
+            return self._ruled(how, frame[:half], first) + self._ruled(how, frame[half:], first + half)
         return [msgspec.structs.replace(one, row=one.row + first) for one in found] if first else found
 
     def _served(self, learner: Detector, ask: Callable[[], list[T]]) -> list[T]:
@@ -112,11 +181,18 @@ class Engine:
             return []
 
     def tick(self, now: int) -> list[Finding]:
-        """Event time has reached ``now`` (microseconds); what silence shows, by detector and id."""
+        """Event time has reached ``now`` (microseconds): what has waited long enough shows, then
+        what silence shows, by detector and id.
+        """
         found: list[Finding] = []
+        ready = self.waiting.tick(now)
+        self.taken = ready.frame if ready else pl.DataFrame()
+        if ready:
+            found, ready = self._in_turn([], ready)
+            found = found + self._learned(ready)
         if self.sigma is not None:
             try:
-                found = self.sigma.tick(now)
+                found = found + self.sigma.tick(now)
             except FAILURES as error:
                 self._fault(self.sigma.name, error, "the tick was skipped")
         for learner in self.learners:
@@ -152,6 +228,11 @@ class Engine:
         """
         return self._profiles
 
+    def evicted(self) -> int:
+        """What all detectors have given up for want of room since the process began."""
+        given_up = sum(one.evicted for one in self._detectors() if isinstance(one, Bounded))
+        return given_up + self.waiting.evicted
+
     def _profiled(self) -> list[dict[str, Any]]:
         known: dict[tuple[str, str], dict[str, Any]] = {}
         for learner in self.learners:
@@ -175,6 +256,7 @@ class Engine:
         return {
             "version": STATE_VERSION,
             "detectors": {detector.name: detector.state() for detector in self._detectors()},
+            "waiting": self.waiting.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -190,10 +272,13 @@ class Engine:
                 ("engine", f"its state has version {version}, not {STATE_VERSION}; all is fresh")
             )
             known = {}
-        self.started_fresh = tuple(one.name for one in self._detectors() if not self._restored(one, known))
+        elif "waiting" in state:
+            known = {**known, "waiting": state["waiting"]}
+        kept: list[Kept] = [*self._detectors(), *([self.waiting] if "waiting" in state else [])]
+        self.started_fresh = tuple(one.name for one in kept if not self._restored(one, known))
         self._profiles = self._profiled()
 
-    def _restored(self, detector: Detector, known: Mapping[str, Any]) -> bool:
+    def _restored(self, detector: Kept, known: Mapping[str, Any]) -> bool:
         if detector.name in known:
             try:
                 detector.restore(known[detector.name])
@@ -215,6 +300,21 @@ def _where(error: BaseException) -> str:
     steps = traceback.extract_tb(error.__traceback__)
     place = f" in {PurePath(steps[-1].filename).name}:{steps[-1].lineno}" if steps else ""
     return f"{type(error).__name__}{place}"
+
+
+def _serious(found: Sequence[Finding], height: int) -> list[bool]:
+    """For each row, whether a finding on it forbids to learn from it."""
+    hits = [False] * height
+    for finding in found:
+        if finding.level in SERIOUS and finding.row >= 0:
+            hits[finding.row] = True
+    return hits
+
+
+def _moved(finding: Finding, places: Sequence[int]) -> Finding:
+    """The finding with its row taken for an index of ``places``."""
+    row = places[finding.row] if finding.row >= 0 else finding.row
+    return finding if row == finding.row else msgspec.structs.replace(finding, row=row)
 
 
 def _place(finding: Finding) -> tuple[int, str, str]:

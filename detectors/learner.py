@@ -7,11 +7,12 @@ from typing import Any, Generic, NamedTuple
 
 from detectors.base import Batch, Finding, stable_id
 from detectors.calibration import Calibrator
-from detectors.sessions import L, SessionTable, Who, event_time, session_key
+from detectors.sessions import L, SessionTable, Who, clock_time, event_time, session_key
 
 COMMON = (
     *("event_id", "event_type", "timestamp", "ingested_at", "tenant", "agent_id", "business_role"),
     *("session_id", "correlation_id", "task_id", "environment", "identity", "revision", "replayed"),
+    "repeat_of",
 )
 
 REBASING = frozenset({"model", "prompt", "tools", "policy", None})
@@ -43,6 +44,11 @@ class SessionLearner(Generic[L]):
     tags: tuple[str, ...] = ()
     table: SessionTable[L]
 
+    @property
+    def evicted(self) -> int:
+        """Open sessions given up since the process began."""
+        return self.table.evicted
+
     def process(self, batch: Batch) -> list[Finding]:
         """Judge a batch row by row; what a session taught is learned when it ends."""
         return [finding for finding in self._process(batch) if finding is not None]
@@ -51,14 +57,14 @@ class SessionLearner(Generic[L]):
         table, own = self.table, len(COMMON)
         for row, values in enumerate(batch.rows(*COMMON, *self.columns)):
             event_id, kind, at, ingested_at, tenant, agent_id, role, session_id = values[:8]
-            if event_id is None or kind is None or at is None or agent_id is None or values[12]:
-                continue  # no identity to learn under, or late context of an event already judged
+            if event_id is None or kind is None or at is None or agent_id is None or values[12] or values[14]:
+                continue  # no identity to learn under, or late context or a repeat of what was judged
             if kind == "telemetry.unmapped":
                 continue
             tenant = tenant or "default"
             event = Event(row, event_id, kind, at, event_time(at, ingested_at), values[own:])
             replayed = bool(values[13])
-            for over in table.advance(tenant, event.moment, replayed):
+            for over in table.advance(tenant, clock_time(at, ingested_at, replayed), replayed):
                 yield self.ended(over, row)
             if kind == "change.declared":
                 self.declared(Who(tenant, agent_id, role), event)

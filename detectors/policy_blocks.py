@@ -131,9 +131,10 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
         """Whether the agent was alerted on lately: each window speaks once in its own length."""
         own, every = (*live.who[:2], window, live.replayed), (*live.who[:2], "", live.replayed)
         calm = moment < max(self._calm.get(own, moment), self._calm.get(every, moment))
-        self._calm[own] = moment + SPOKEN_FOR[window]
+        # never back: a timestamp from long ago must not end the calm
+        self._calm[own] = max(self._calm.get(own, moment), moment + SPOKEN_FOR[window])
         if not calm:
-            self._calm[every] = moment + CALM
+            self._calm[every] = max(self._calm.get(every, moment), moment + CALM)
         for place in (own, every):
             if place in self._calm:
                 self._calm.move_to_end(place)

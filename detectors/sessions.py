@@ -6,7 +6,9 @@ far a clock has moved since the session was last heard, never on the distance be
 timestamps and now: history that is sent in today is not silent because it is old.
 
 Live events and replayed ones are kept apart, each in a lane of its tenant with a clock of its
-own: a replayed session is another than the live one of the same id, and ends none.
+own: a replayed session is another than the live one of the same id, and ends none. The clock of
+live events is their arrival, which no sender can set: neither a lie nor a late delivery of one
+source ends the sessions of another. History that is replayed has only its own time to go by.
 """
 
 from __future__ import annotations
@@ -25,9 +27,6 @@ DAY = 24 * HOUR
 QUIET = 30 * MINUTE
 """Silence after which a session counts as ended, in microseconds."""
 
-MAX_SKEW = 5 * MINUTE
-"""An event moves the clock no further than this beyond its arrival."""
-
 MAX_LIVE = 50_000
 
 
@@ -42,8 +41,8 @@ class Who(NamedTuple):
 class Live(msgspec.Struct, array_like=True, kw_only=True):
     """What every detector notes of a live session; each adds its own fields.
 
-    ``clock`` and ``ticked`` are the tenant's event clock and the tick clock when the
-    session was last heard. ``tainted`` means that nothing may be learned from it.
+    ``clock`` and ``ticked`` are the lane's clock and the tick clock when the session was
+    last heard. ``tainted`` means that nothing may be learned from it.
     """
 
     who: Who
@@ -65,8 +64,13 @@ Key = tuple[str, str]
 
 
 def event_time(timestamp: int, ingested_at: int | None) -> int:
-    """The event's own time, but not far beyond its arrival (microseconds)."""
-    return timestamp if ingested_at is None else min(timestamp, ingested_at + MAX_SKEW)
+    """The event's own time, but never later than its arrival (microseconds)."""
+    return timestamp if ingested_at is None else min(timestamp, ingested_at)
+
+
+def clock_time(timestamp: int, ingested_at: int | None, replayed: bool) -> int:
+    """What an event says about how late it is: live, its arrival; replayed, its own time."""
+    return event_time(timestamp, ingested_at) if replayed or ingested_at is None else ingested_at
 
 
 class Lane(Generic[L]):
@@ -78,7 +82,10 @@ class Lane(Generic[L]):
 
 
 class SessionTable(Generic[L]):
-    """The live sessions of all tenants, at most ``max_live``; the largest tenant gives way first."""
+    """The live sessions of all tenants, at most ``max_live``; the largest tenant gives way first.
+
+    ``evicted`` counts those that had to give way since the process began; it is no state.
+    """
 
     def __init__(self, kind: type[L], max_live: int = MAX_LIVE, quiet: int = QUIET) -> None:
         self.kind = kind
@@ -86,6 +93,7 @@ class SessionTable(Generic[L]):
         self.quiet = quiet
         self.lanes: dict[tuple[str, bool], Lane[L]] = {}
         self.count = 0
+        self.evicted = 0
         self.ticked = 0
         self.first_tick = 0
 
@@ -132,6 +140,7 @@ class SessionTable(Generic[L]):
         """Take out the session least recently heard of the lane that has most."""
         lane = max(self.lanes.values(), key=lambda lane: len(lane.live))
         self.count -= 1
+        self.evicted += 1
         return lane.live.popitem(last=False)[1]
 
     def tick(self, now: int) -> list[L]:

@@ -37,6 +37,12 @@ RESERVED = "watchkeeper."
 REPLAYED = RESERVED + "replay"
 """Marks an event that came from `watchkeeper replay`: nothing it causes pages or stops anybody."""
 
+REPEAT_OF = RESERVED + "repeat_of"
+"""Marks a further report of a tool call; holds the id of the event that reported it first."""
+
+INHERITED = RESERVED + "inherited"
+"""Marks an event that was completed from spans of earlier requests; names the columns."""
+
 
 class Kind(enum.Enum):
     """What a column holds: its Arrow type, its ClickHouse type and its Python type."""
@@ -113,7 +119,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("session_id", S, "conversation or run", ("session.id", "gen_ai.conversation.id")),
     Column("task_id", S, "the task within the session"),
     Column("correlation_id", S, "joins one workflow across systems; the trace id"),
-    Column("revision", N, "0 as first judged; later context arrives as its own record with a higher one"),
+    Column(
+        "revision",
+        N,
+        "0 or absent as first judged; later context (a parent span's agent or session) is a record of its "
+        "own with a higher one, which only the daemon writes",
+    ),
     Column("span_id", S, "the span this event came from"),
     Column("parent_span_id", S, "that span's parent"),
     Column("initiator_id", S, "who started it", ("user.id", "enduser.id")),

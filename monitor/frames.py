@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from monitor.events import ARROW_SCHEMA, REPLAYED
+from monitor.events import ARROW_SCHEMA, REPEAT_OF, REPLAYED
 
 
 def to_bytes(batch: pa.RecordBatch) -> bytes:
@@ -30,13 +30,15 @@ def from_bytes(payloads: Sequence[bytes]) -> pa.Table:
 def to_frame(events: pa.Table | pa.RecordBatch, attribute_keys: Sequence[str] = ()) -> pl.DataFrame:
     """Events as detectors read them.
 
-    All columns of the schema but ``attributes``, then ``replayed`` (bool) and one string
-    column ``attributes.<key>`` for each of ``attribute_keys``.
+    All columns of the schema but ``attributes``, then ``replayed`` (bool), ``repeat_of`` (the id
+    of the event that reported the same call before) and one string column ``attributes.<key>``
+    for each of ``attribute_keys``.
     """
     table = pa.table(events) if isinstance(events, pa.RecordBatch) else events
     attributes = table["attributes"]
     extra = {f"attributes.{key}": pc.map_lookup(attributes, pa.scalar(key), "last") for key in attribute_keys}
     extra["replayed"] = pc.is_valid(pc.map_lookup(attributes, pa.scalar(REPLAYED), "last"))
+    extra["repeat_of"] = pc.map_lookup(attributes, pa.scalar(REPEAT_OF), "last")
     # the metadata are the edge's fingerprints: bytes, where polars insists on text
     plain = table.drop_columns(["attributes"]).replace_schema_metadata(None)
     for name, values in extra.items():

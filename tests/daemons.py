@@ -34,18 +34,19 @@ def until(look: Callable[[], T], what: str, seconds: float = 30.0) -> T:
 class Daemon:
     """One data folder and, while it runs, the daemon on it."""
 
-    def __init__(self, data: Path, settings: str = "") -> None:
+    def __init__(self, data: Path, settings: str = "", edge_port: int = 0, console_port: int = 0) -> None:
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
         self.config = data.parent / f"{data.name}.toml"
         self.config.write_text(
-            f"data = {json.dumps(str(data))}\n[edge]\nport = 0\n[console]\nport = 0\n" + settings
+            f"data = {json.dumps(str(data))}\n"
+            f"[edge]\nport = {edge_port}\n[console]\nport = {console_port}\n" + settings
         )
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.parent / f"{data.name}.log"
 
-    def start(self, ready: bool = True) -> Daemon:
-        """Start it and wait until all three processes are ready, or at least answer."""
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Begin to start it, and wait for nothing."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "monitor.cli", "--config", str(self.config), "serve"],
@@ -53,7 +54,11 @@ class Daemon:
                 stderr=log,
                 start_new_session=True,
             )
-        process = self.process
+        return self.process
+
+    def start(self, ready: bool = True) -> Daemon:
+        """Start it and wait until all three processes are ready, or at least answer."""
+        process = self.spawn()
 
         def announced() -> Runtime | None:
             runtime = read_runtime(self.data)

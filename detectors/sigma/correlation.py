@@ -4,6 +4,11 @@ State is kept per group over base hits only, and is bounded: groups are evicted 
 recently used, and a group keeps a bounded number of hits. Hits are taken strictly in
 spool order, one by one, so the findings do not depend on how the stream is cut.
 
+The time of a hit is its event's timestamp, or its arrival where the timestamp is later: a
+sender whose clock is ahead, or who lies, moves no window beyond the present. A hit from long
+ago takes its place in its own group and moves nothing; groups are forgotten by ticks, and
+evicted in the order in which they were last used, never by what timestamps say.
+
 A window of span T is any stretch of event time whose first and last hit are at most T
 apart. A hit that arrives out of order takes its place in time and is judged in every
 window it belongs to, unless it is more than ``LATENESS`` plus T behind its group.
@@ -70,12 +75,16 @@ class Group:
 
 
 class Correlator:
-    """One correlation rule's state."""
+    """One correlation rule's state.
+
+    ``evicted`` counts the groups that had to give way since the process began; it is no state.
+    """
 
     def __init__(self, spec: Correlation) -> None:
         self.spec = spec
         self._counts = not spec.kind.startswith("temporal")
         self._limit = max(MAX_HITS, 2 * spec.threshold) if self._counts else MAX_HITS
+        self.evicted = 0
         self._now = 0
         self._groups: OrderedDict[Key, Group] = OrderedDict()
         # Groups of an ordered correlation whose first rule has not hit. They wait apart, so that
@@ -83,8 +92,14 @@ class Correlator:
         self._waiting: OrderedDict[Key, Group] = OrderedDict()
         self._before: dict[Key, tuple[OrderedDict[Key, Group], Group] | None] = {}
 
-    def add(self, key: Key, hit: Hit) -> tuple[Hit, ...]:
-        """Take one hit; the hits that make a finding, in time order, or nothing."""
+    def add(self, key: Key, hit: Hit, again: bool = False) -> tuple[Hit, ...]:
+        """Take one hit; the hits that make a finding, in time order, or nothing.
+
+        ``again`` says that its event may have hit before: a call that is reported twice counts
+        once, but what only the second report shows is not lost.
+        """
+        if again and self._has(key, hit):
+            return ()
         group = self._group(key, hit)
         at = None if self._stale(group, hit) else self._insert(group.hits, hit)
         if at is None or key in self._waiting:
@@ -100,6 +115,13 @@ class Correlator:
             self._report(group, found[-1])
         return found
 
+    def _has(self, key: Key, hit: Hit) -> bool:
+        group = self._groups.get(key) or self._waiting.get(key)
+        return group is not None and any(
+            other.event_id == hit.event_id and (self._counts or other.base == hit.base)
+            for other in group.hits
+        )
+
     def _group(self, key: Key, hit: Hit) -> Group:
         home = self._groups
         group = home.get(key)
@@ -112,6 +134,7 @@ class Correlator:
             home[key] = group
             if len(home) > (MAX_GROUPS if home is self._groups else MAX_WAITING):
                 self._note(*_evicted(home))
+                self.evicted += home is self._groups
         else:
             self._note(key, home, group)
             home.move_to_end(key)

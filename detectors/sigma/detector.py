@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectors.base import Batch, Finding
@@ -15,7 +15,11 @@ STATE_VERSION = 2
 
 
 class SigmaDetector:
-    """Judges every event by every rule; keeps state for correlations and absences only."""
+    """Judges every event by every rule; keeps state for correlations and absences only.
+
+    ``process`` is ``at_once`` and ``in_turn`` together, for a batch in which no event waits.
+    ``columns`` are the attribute columns that a batch must have.
+    """
 
     name = "sigma"
 
@@ -27,6 +31,9 @@ class SigmaDetector:
         self._gates = [AbsenceJudge(rule, self._places) for rule in rules.rules if rule.absences]
         gates: dict[str, Judge] = {gate.rule.id: gate for gate in self._gates}
         self._judges = [gates.get(rule.id) or self._judge(rule) for rule in rules.rules if rule.generate]
+        self._single = [judge for judge in self._judges if isinstance(judge, SingleJudge)]
+        self._in_turn = [judge for judge in self._judges if not isinstance(judge, SingleJudge)]
+        self.columns = tuple(f"attributes.{key}" for key in rules.attribute_keys)
         self._stateful = {_slot(judge.rule): judge for judge in (*self._gates, *self._judges)}
 
     def _judge(self, rule: Rule) -> Judge:
@@ -39,10 +46,21 @@ class SigmaDetector:
 
         A batch that makes it raise, whatever that is, leaves the state as it was before.
         """
-        if not self._judges or batch.frame.is_empty():
+        return self._kept(batch, self._gates, self._judges)
+
+    def at_once(self, batch: Batch) -> list[Finding]:
+        """Findings of the rules over one event; nothing is kept."""
+        return self._kept(batch, (), self._single)
+
+    def in_turn(self, batch: Batch) -> list[Finding]:
+        """Findings of the rules that keep state: correlations, and absences before an event."""
+        return self._kept(batch, self._gates, self._in_turn)
+
+    def _kept(self, batch: Batch, gates: Sequence[AbsenceJudge], judges: Sequence[Judge]) -> list[Finding]:
+        if not judges or batch.frame.is_empty():
             return []
         try:
-            found = self._judged(batch)
+            found = self._judged(batch, gates, judges)
         except BaseException:  # a panic of polars is no Exception
             for judge in self._stateful.values():
                 judge.undo()
@@ -51,11 +69,11 @@ class SigmaDetector:
             judge.settle()
         return found
 
-    def _judged(self, batch: Batch) -> list[Finding]:
+    def _judged(self, batch: Batch, gates: Sequence[AbsenceJudge], judges: Sequence[Judge]) -> list[Finding]:
         found = Found(batch.frame, self._matcher.match(batch.frame))
-        for gate in self._gates:
+        for gate in gates:
             gate.narrow(found)
-        verdicts = [verdict for judge in self._judges for verdict in judge.judge(found)]
+        verdicts = [verdict for judge in judges for verdict in judge.judge(found)]
         verdicts.sort(key=lambda verdict: verdict.row)
         return findings(verdicts, batch.frame, found.matches)
 
@@ -64,6 +82,11 @@ class SigmaDetector:
         for judge in self._stateful.values():
             judge.tick(now)
         return []
+
+    @property
+    def evicted(self) -> int:
+        """Groups of correlations and absences given up since the process began."""
+        return sum(judge.evicted for judge in self._stateful.values())
 
     def state(self) -> dict[str, Any]:
         """The state of each rule that has any, under its id and version."""

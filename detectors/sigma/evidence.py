@@ -25,7 +25,7 @@ IDENTITIES = ("provisional", "declared", "bound")
 
 _ALWAYS = (
     *("event_id", "event_type", "timestamp", "tenant", "environment", "agent_id", "identity"),
-    *("session_id", "tool_name", "replayed"),
+    *("session_id", "tool_name", "replayed", "repeat_of"),
 )
 
 Row = Mapping[str, Any]
@@ -71,8 +71,10 @@ def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
     who = list(verdict.group.values()) if hits else [row["agent_id"]]
     # Live ids stay what they were before replays had ids of their own.
     lane = ["replayed"] if row["replayed"] else []
+    # What two reports of one call both show is one finding.
+    first = ids[0] if hits else row["repeat_of"] or ids[0]
     return Finding(
-        finding_id=stable_id("f", rule.id, tenant, who, ids[0], *lane),
+        finding_id=stable_id("f", rule.id, tenant, who, first, *lane),
         detector="sigma",
         rule_id=rule.id,
         rule_version=rule.version,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any, Protocol
 
@@ -17,10 +18,6 @@ from detectors.sigma.preceding import Preceding
 from detectors.sigma.rule import Correlation, Reference, Rule, RuleSet
 from detectors.sigma.tree import Column
 
-MAX_SKEW = pl.duration(minutes=5)
-"""A timestamp further ahead of its arrival than this is held at it, for windows only, so
-that an event from the future cannot push real ones out of their window."""
-
 MAX_KEY = 200
 
 _CONTEXT = (
@@ -32,6 +29,7 @@ _CONTEXT = (
     "tenant",
     "identity",
     "replayed",
+    "repeat_of",
 )
 
 
@@ -48,11 +46,21 @@ class Found:
         kept = self.narrowed.get(place)
         return self.matches.rows(place) if kept is None else kept
 
+    @cached_property
+    def repeats(self) -> frozenset[int]:
+        """The rows that report a call once more."""
+        return frozenset(self.frame.get_column("repeat_of").is_not_null().arg_true().to_list())
+
 
 class Judge(Protocol):
     """One rule at work."""
 
     rule: Rule
+
+    @property
+    def evicted(self) -> int:
+        """Groups given up since the process began."""
+        ...
 
     def judge(self, found: Found) -> Iterable[Verdict]:
         """The rule's verdicts on a batch, in row order."""
@@ -81,6 +89,8 @@ class Judge(Protocol):
 
 class SingleJudge:
     """A rule over one event."""
+
+    evicted = 0
 
     def __init__(self, rule: Rule, places: Mapping[str, int]) -> None:
         self.rule = rule
@@ -120,6 +130,11 @@ class CorrelationJudge:
         self._bases = [base for base in bases if base is not None]
         self._lanes = (Correlator(spec), Correlator(spec))
 
+    @property
+    def evicted(self) -> int:
+        """Groups given up since the process began."""
+        return sum(lane.evicted for lane in self._lanes)
+
     def judge(self, found: Found) -> Iterable[Verdict]:
         """Feed each hit in row order; an event counts once however many base rules it matches."""
         hits: list[tuple[int, int, Key, bool, Hit]] = []
@@ -133,7 +148,7 @@ class CorrelationJudge:
                 hits.append((row, base, key, replayed, Hit(values[0], base, *values[1:])))
         hits.sort()
         for row, base, key, replayed, hit in hits:
-            complete = self._lanes[replayed].add(key, hit)
+            complete = self._lanes[replayed].add(key, hit, again=row in found.repeats)
             if complete:
                 yield Verdict(self.rule, self._bases[base], row, complete, _named(self._spec.group_by, key))
 
@@ -172,6 +187,11 @@ class AbsenceJudge:
         self._place = places[rule.id]
         self._before = [places[absence.reference.rule] for absence in rule.absences]
         self._preceding = [(Preceding(absence.span), Preceding(absence.span)) for absence in rule.absences]
+
+    @property
+    def evicted(self) -> int:
+        """Groups given up since the process began."""
+        return sum(preceding.evicted for preceding in self._all())
 
     def narrow(self, found: Found) -> None:
         """Leave to the rule only the rows that nothing preceded, before anything reads them."""
@@ -234,7 +254,8 @@ def _named(group_by: Sequence[str], key: Key) -> dict[str, str | None]:
 
 
 Values = tuple[int, str, str, str | None, str | None, str]
-"""Time for windows (microseconds), event id, event type, tool, the counted value, identity."""
+"""Time for windows (microseconds), event id (a repeated report of a call has the first one's),
+event type, tool, the counted value, identity."""
 
 
 def grouped(
@@ -253,8 +274,9 @@ def grouped(
     choices = (reference.value, *reference.group)
     names = {*_CONTEXT, *(column.name for choice in choices for column in choice)}
     picked = frame.select(sorted(names))[rows].select(
-        pl.min_horizontal("timestamp", pl.col("ingested_at") + MAX_SKEW).dt.timestamp("us"),
-        pl.col("event_id"),
+        # Nothing happens after it has arrived: a lie about the future moves no window.
+        pl.min_horizontal("timestamp", "ingested_at").dt.timestamp("us"),
+        pl.coalesce("repeat_of", "event_id"),
         pl.col("event_type"),
         pl.col("tool_name").str.slice(0, MAX_KEY),
         (_text(reference.value) if reference.value else pl.lit(None, pl.String)).alias("value"),

@@ -18,11 +18,13 @@ class Preceding:
     """When each group last saw the event, within ``span`` microseconds of event time.
 
     A forgotten group counts as one that never saw it: absence is then reported, so
-    forgetting can make noise and cannot hide anything.
+    forgetting can make noise and cannot hide anything. ``evicted`` counts the groups that
+    had to give way since the process began; it is no state.
     """
 
     def __init__(self, span: int) -> None:
         self._span = span
+        self.evicted = 0
         self._now = 0
         self._times: OrderedDict[Key, list[int]] = OrderedDict()
         self._touched: dict[Key, int] = {}
@@ -39,6 +41,7 @@ class Preceding:
         if len(self._times) > MAX_GROUPS:
             self._note(next(iter(self._times)))
             self._forget()
+            self.evicted += 1
 
     def _note(self, key: Key) -> None:
         """Remember the group as it was before the batch at hand."""

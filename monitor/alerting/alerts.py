@@ -9,8 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from detectors.base import Finding
-from monitor.alerting import deliveries
+from monitor.alerting import deliveries, quiet
+from monitor.alerting.kinds import KINDS
 from monitor.alerting.merging import dedup_key, join, opened, rank
+from monitor.alerting.own import PREFIX
 from monitor.alerting.words import STATUSES, TRANSITIONS, VERDICTS
 from monitor.settings import Settings
 from monitor.store.state import Alert, AlertChange, AlertFinding, Control, State, now
@@ -50,6 +52,7 @@ class AlertDesk:
         self.rules = rules
         self._posts = settings.slack.token is not None
         self._least = rank(settings.slack.min_level)
+        self._quiet = settings.own_alerts
         self._wakers: list[Callable[[], None]] = []
 
     def on_wake(self, waker: Callable[[], None]) -> None:
@@ -72,9 +75,14 @@ class AlertDesk:
             session.flush()
             session.add_all(rows)
             for alert in loud:
-                if self._posts and not alert.replayed and rank(alert.level) >= self._least:
+                if self._speaks_of(session, alert):
                     deliveries.announce(session, alert)
         return loud
+
+    def _speaks_of(self, session: Session, alert: Alert) -> bool:
+        if not self._posts or alert.replayed or rank(alert.level) < self._least:
+            return False
+        return quiet.may_announce(session, alert, self._quiet, now())
 
     def _sort_in(
         self, session: Session, findings: Sequence[Finding], at: int
@@ -108,7 +116,7 @@ class AlertDesk:
         return rows, list(loud.values())
 
     def _runbook(self, finding: Finding) -> Sequence[str]:
-        rule = self.rules.get(finding.rule_id)
+        rule = self.rules.get(finding.rule_id) or KINDS.get(finding.rule_id.removeprefix(PREFIX))
         return rule.runbook if rule is not None else ()
 
     def _raise_level(self, session: Session, alert: Alert, finding: Finding, at: int) -> AlertChange:

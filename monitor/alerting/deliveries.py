@@ -34,6 +34,12 @@ def update(session: Session, alert: Alert, text: str) -> None:
     _enqueue(session, identity, "update", alert, {"text": text})
 
 
+def condition(session: Session, alert: Alert, at: int, text: str) -> None:
+    """Enqueue that the fault an own alert is about was over, or came back, at ``at``."""
+    identity = stable_id("d", SLACK, "condition", alert.id, at)
+    _enqueue(session, identity, "update", alert, {"text": text})
+
+
 def _enqueue(session: Session, identity: str, kind: str, alert: Alert, payload: dict[str, Any]) -> None:
     if session.get(Delivery, identity) is not None:
         return

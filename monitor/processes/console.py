@@ -15,7 +15,8 @@ from monitor.processes.common import Server, begin, show_life, web_server
 from monitor.response.orders import OrderDesk
 from monitor.scheduler import start_scheduler
 from monitor.settings import Settings
-from monitor.store.clickhouse import LateStore
+from monitor.sources.room import free_bytes
+from monitor.store.clickhouse import LateStore, StoreError
 from monitor.store.positions import Positions
 from monitor.store.queries import Readers
 from monitor.store.state import State
@@ -104,4 +105,13 @@ class Storing(threading.Thread):
     def _step(self) -> int:
         if self._keep is None:
             self._keep = Keep(self._settings.spool_folder, self._late.open(), self._positions)
+        self._leave_the_rest_to_alerts()
         return self._keep.step()
+
+    def _leave_the_rest_to_alerts(self) -> None:
+        reserve = self._settings.spool.min_free_bytes // 2
+        if self._settings.store.dsn is None and free_bytes(self._settings.data) < reserve:
+            raise StoreError(
+                f"the disk has less than {reserve} bytes free, half of spool.min_free_bytes, "
+                "which are kept for alerts and orders; free some space"
+            )

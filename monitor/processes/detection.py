@@ -16,12 +16,14 @@ from monitor.alerting.outbox import Outbox
 from monitor.alerting.own import own_finding
 from monitor.events import rule_fields
 from monitor.pipeline import Watch
+from monitor.processes.beginning import GAP, GAP_TITLE, beginning, told
 from monitor.processes.common import begin, show_life
+from monitor.processes.selfwatching import SelfWatching
 from monitor.response.containment import SilenceProof
 from monitor.response.orders import OrderDesk
 from monitor.response.worker import OrderWorker
 from monitor.settings import Settings
-from monitor.sources.spool import Position, SpoolReader
+from monitor.sources.spool import MissingSegmentError, SpoolReader
 from monitor.store.positions import Positions
 from monitor.store.snapshots import Snapshots
 from monitor.store.state import State
@@ -58,6 +60,8 @@ def run(settings: Settings, console_url: str) -> None:
     sender.start()
     outbox.start()
     judging = Judging(settings, state, rules, alerts, orders)
+    # before the first sign of life, so that it still sees the last one of its predecessor
+    SelfWatching(settings, state, alerts, stop).start()
     show_life(state, "detection", judging.vitals, stop)
     judging.run(stop)
     sender.stop()
@@ -107,16 +111,17 @@ class Judging:
             SigmaDetector(self.rules), learners(self.settings.detection.false_alerts_per_1000_sessions)
         )
         snapshots = Snapshots(self.settings.data / "snapshots", self.settings.detection.snapshot_seconds)
-        position: Position | None = None
-        if (saved := snapshots.load()) is not None:
-            engine.restore(saved[0])
-            position = saved[1]
+        start = beginning(snapshots.load(), self.settings.spool_folder)
+        if start.state is not None:
+            engine.restore(start.state)
+        if start.lost is not None:
+            self._report(GAP, GAP_TITLE, start.lost, "critical")
         if snapshots.damaged or engine.started_fresh:
             names = [file.name for file in snapshots.damaged] + list(engine.started_fresh)
             reason = f"could not go on from where they were, and learn anew: {', '.join(names)}"
             self._report("state-lost", "Detectors have lost what they knew", reason, "high")
         return Watch(
-            SpoolReader(self.settings.spool_folder, position),
+            SpoolReader(self.settings.spool_folder, start.position),
             engine,
             self.rules.attribute_keys,
             self.state,
@@ -132,7 +137,12 @@ class Judging:
         place = watch.reader.position
         logger().info("judging", segment=place.segment, offset=place.offset)
         while True:
-            judged = watch.step()
+            try:
+                judged = watch.step()
+            except MissingSegmentError as gap:
+                self._report(GAP, GAP_TITLE, told(gap, watch.reader.position), "critical")
+                watch.reader.position = gap.resume
+                continue
             if judged:
                 self.fault = None
             elif stop.is_set():

@@ -106,7 +106,7 @@ def _load_history(api: Api, plan: Plan, report: Reporter, file: Path, result: De
     before = judged(api)
     began = time.monotonic()
     with report.loading("loading", counts.events) as advance:
-        for lines, _ in chunks(file, BATCH):
+        for lines, _, _ in chunks(file, BATCH):
             receipt = api.send(lines, live=False)
             if receipt["rejected"]:
                 raise DemoFailed(f"the daemon refused an event of the history: {receipt['rejected'][0]}")

@@ -14,7 +14,7 @@ import yaml
 from monitor.events import BY_NAME, EVENT_TYPES
 from monitor.sources.context import SpanContext
 from monitor.sources.dialect import Compiled, Dialect, Draft, Said, service_of, unmapped
-from monitor.sources.folding import fold, give, name_givers
+from monitor.sources.folding import Report, fold, give, name_givers
 from monitor.sources.mapping import Common, Mapping
 from monitor.sources.otlp import Span
 
@@ -60,6 +60,8 @@ class Part:
     drafts: list[Draft] = field(default_factory=list)
     above: list[Part] = field(default_factory=list)
     wrapped: bool = False
+    context: dict[str, object] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
 
 class Dialects:
@@ -101,8 +103,10 @@ class Dialects:
                 for above in part.above:
                     if above.wrapped and above.compiled and part.name in above.compiled.operation.wraps:
                         give(above.drafts, part.drafts)
-        live = [part for part in parts if not part.wrapped]
-        folded = fold([(part.span, part.line, part.drafts) for part in live])
+        live = [part for part in parts if part.drafts and not part.wrapped]
+        for part in live:
+            part.context, part.used = self._context(part)
+        folded = fold(Report(part.line, part.drafts, part.context) for part in live)
         found: list[tuple[datetime, int, dict[str, object]]] = []
         for part in live:
             found += self._finished(part, folded)
@@ -151,14 +155,12 @@ class Dialects:
 
     def _finished(self, part: Part, folded: set[int]) -> list[tuple[datetime, int, dict[str, object]]]:
         found: list[tuple[datetime, int, dict[str, object]]] = []
-        drafts = [draft for draft in part.drafts if id(draft) not in folded]
-        if not drafts:
-            return found
-        context, used = self._context(part)
-        for draft in drafts:
+        for draft in part.drafts:
+            if id(draft) in folded:
+                continue
             if draft.final:
-                part.dialect.finish(draft, part.span, used)
-            event = {**context, **draft.columns}
+                part.dialect.finish(draft, part.span, part.used)
+            event = {**part.context, **draft.columns}
             at = event["timestamp"]
             assert isinstance(at, datetime)
             found.append((at, part.index, event))

@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from monitor.sources.dialect import Draft
 from monitor.sources.mapping import Common
-from monitor.sources.otlp import Span
+from monitor.sources.otlp import ERROR, Span
 
 FOLDED = "folded.spans"
 """Attribute that names the other spans of a call, by their ids."""
 
+MOST_ALIKE = 16
+"""Calls of one tool and call id that are looked at: some models use their ids again and again."""
+
 REPORTS = ("tool.requested", "tool.executed")
+_SAID = ("tool_call_id", "tool_args", "tool_result")
 _OWN = frozenset({"event_id", "event_type", "timestamp", "attributes", "latency_ms"})
 
-Reporter = tuple[Span, Sequence[Span], list[Draft]]
-"""A span, its line, and its events in the making."""
+
+@dataclass(slots=True)
+class Report:
+    """What one record says of a tool call: its line, its events in the making, and their context."""
+
+    line: Sequence[Span]
+    drafts: list[Draft]
+    context: Mapping[str, object]
+    tool: object = None
+    said: dict[str, object] = field(default_factory=dict)
+
+    def read(self) -> bool:
+        """Find out what is said of which tool; whether this is about a tool at all."""
+        for draft in self.drafts:
+            if draft.columns["event_type"] in REPORTS:
+                self.tool = draft.columns.get("tool_name")
+                self.said |= {name: draft.columns[name] for name in _SAID if name in draft.columns}
+        return self.tool is not None
+
+
+@dataclass(slots=True)
+class Call:
+    """One call and its reports; ``last`` is the span of the innermost, ``sources`` who reported it."""
+
+    reports: list[Report]
+    said: dict[str, object]
+    last: Span
+    sources: set[object]
+
+    def allows(self, report: Report) -> bool:
+        """Whether nothing that the report says speaks for another call."""
+        return all(self.said.get(name, value) == value for name, value in report.said.items())
+
+    def add(self, report: Report) -> None:
+        """Count it among the reports of this call."""
+        self.reports.append(report)
+        self.said |= report.said
+        self.sources.add(report.context.get("source"))
+        if report.line[0].record == "span":
+            self.last = report.line[0]
 
 
 def give(giving: Iterable[Draft], taking: Iterable[Draft]) -> None:
@@ -28,70 +71,85 @@ def give(giving: Iterable[Draft], taking: Iterable[Draft]) -> None:
                 draft.columns.setdefault(column, value)
 
 
-def fold(reporters: Sequence[Reporter]) -> set[int]:
+def fold(reports: Iterable[Report]) -> set[int]:
     """Fold the reports of one call into the one that says most; the ids of the drafts to drop.
 
-    Reports are of one call where they say the same call id, or where their spans stand above
-    one another, name the same tool, and do not say two ids.
+    Reports are of one call where tool and, as far as both say them, call id, arguments and result
+    agree, and either their spans stand one above the other, or they say the same call id in one
+    session or trace by different instrumentations. Two spans beside one another are two calls.
     """
-    reports = [one for one in reporters if any(draft.columns["event_type"] in REPORTS for draft in one[2])]
-    if len(reports) < 2:
-        return set()
-    calls: list[list[Reporter]] = []
-    homes: dict[tuple[object, ...], list[Reporter]] = {}
-    for one in sorted(reports, key=lambda reporter: len(reporter[1])):
-        home = next((homes[key] for key in _keys(one) if key in homes and _agrees(one, homes[key])), None)
-        if home is None:
-            home = []
-            calls.append(home)
-        home.append(one)
-        for key in _own_keys(one):
-            homes.setdefault(key, home)
-    return {id(draft) for call in calls if len(call) > 1 for draft in _merged(call)}
+    by_tool: dict[object, list[Report]] = {}
+    for report in reports:
+        if report.read():
+            by_tool.setdefault(report.tool, []).append(report)
+    dropped: set[int] = set()
+    for alike in by_tool.values():
+        for call in _calls(alike) if len(alike) > 1 else ():
+            if len(call.reports) > 1:
+                dropped.update(id(draft) for draft in _merged(call))
+    return dropped
 
 
-def _tool(reporter: Reporter) -> tuple[object, object]:
-    draft = next(draft for draft in reporter[2] if draft.columns["event_type"] in REPORTS)
-    return draft.columns.get("tool_name"), draft.columns.get("tool_call_id")
+def _calls(alike: Iterable[Report]) -> list[Call]:
+    calls: list[Call] = []
+    by_span: dict[tuple[str, str], Call] = {}
+    by_id: dict[tuple[object, ...], list[Call]] = {}
+    for report in sorted(alike, key=lambda one: len(one.line)):
+        span, ids = report.line[0], _ids(report)
+        call = _around(report, by_span)
+        if call is None or not call.allows(report):
+            call = _elsewhere(report, (call for key in ids for call in by_id.get(key, ())))
+        if call is None:
+            call = Call([], {}, span, set())
+            calls.append(call)
+            for key in ids:
+                by_id.setdefault(key, []).append(call)
+                del by_id[key][:-MOST_ALIKE]
+        call.add(report)
+        if span.record == "span":
+            by_span[span.trace_id, span.span_id] = call
+    return calls
 
 
-def _own_keys(one: Reporter) -> list[tuple[object, ...]]:
-    (name, call_id), span = _tool(one), one[0]
-    keys: list[tuple[object, ...]] = [("span", span.trace_id, span.span_id, name)]
-    if call_id:
-        keys.append(("call", span.trace_id, call_id, name))
-    return keys
+def _around(report: Report, by_span: Mapping[tuple[str, str], Call]) -> Call | None:
+    """The call of the nearest span above that reports one, unless another span below has joined it."""
+    for span in report.line[1:]:
+        call = by_span.get((span.trace_id, span.span_id))
+        if call is not None:
+            return call if call.last is span else None
+    return None
 
 
-def _keys(one: Reporter) -> list[tuple[object, ...]]:
-    (name, call_id), line = _tool(one), one[1]
-    found: list[tuple[object, ...]] = [("span", span.trace_id, span.span_id, name) for span in line[1:]]
-    if call_id:
-        found.append(("call", line[0].trace_id, call_id, name))
-    return found
+def _elsewhere(report: Report, calls: Iterable[Call]) -> Call | None:
+    """The first call that the report may be about and that its own instrumentation has not reported."""
+    source = report.context.get("source")
+    return next((call for call in calls if source not in call.sources and call.allows(report)), None)
 
 
-def _agrees(one: Reporter, home: list[Reporter]) -> bool:
-    said = _tool(one)[1]
-    known = {_tool(other)[1] for other in home} - {None}
-    return said is None or not known or said in known
+def _ids(report: Report) -> list[tuple[object, ...]]:
+    """Where the reports of the same call id stand: by session and by trace."""
+    call_id, context = report.said.get("tool_call_id"), report.context
+    places = ("session_id", "correlation_id") if call_id is not None else ()
+    return [(place, context[place], call_id) for place in places if place in context]
 
 
-def _merged(call: list[Reporter]) -> list[Draft]:
-    """Give the richest report what the others have; their drafts."""
-    best = max(call, key=lambda one: (sum(len(draft.columns) for draft in one[2]), -len(one[1])))
+def _merged(call: Call) -> list[Draft]:
+    """Give the report that says most what the others have; their drafts that are then too many."""
+    best = max(call.reports, key=lambda one: (sum(len(d.columns) for d in one.drafts), -len(one.line)))
+    span = best.line[0]
+    types = {draft.columns["event_type"] for draft in best.drafts}
     dropped: list[Draft] = []
-    for other in call:
+    for other in call.reports:
         if other is best:
             continue
-        give(other[2], best[2])
-        failed = next((d for d in other[2] if other[0].status == 2 and d.final), None)
-        if failed is not None and best[0].status != 2:
-            best[0].status, best[0].status_message = 2, best[0].status_message or other[0].status_message
-            if "error.type" in other[0].attributes:
-                best[0].attributes.setdefault("error.type", other[0].attributes["error.type"])
-        dropped += [draft for draft in other[2] if draft.columns["event_type"] in REPORTS]
-    best[0].attributes[FOLDED] = ",".join(other[0].span_id for other in call if other is not best)
+        give(other.drafts, best.drafts)
+        failed = other.line[0]
+        if failed.status == ERROR != span.status:
+            span.status, span.status_message = ERROR, span.status_message or failed.status_message
+            if "error.type" in failed.attributes:
+                span.attributes.setdefault("error.type", failed.attributes["error.type"])
+        dropped += [d for d in other.drafts if d.columns["event_type"] in types.intersection(REPORTS)]
+    span.attributes[FOLDED] = ",".join(other.line[0].span_id for other in call.reports if other is not best)
     return dropped
 
 

@@ -20,6 +20,12 @@ Reader = Callable[[Line], Any]
 MAX_GATHERED = 2_000
 """Flattened attributes that are put together; what is beyond stays as it is."""
 
+MAX_PARTS = 16
+"""Parts of a flattened name; what is beyond stays one."""
+
+MAX_DIGITS = 6
+"""A longer number in a flattened name is no place in a list."""
+
 
 def decoded(value: Any) -> Any:
     """What JSON text says; anything else as it is, None where it is not JSON."""
@@ -156,7 +162,7 @@ def _nested(flat: dict[str, Any]) -> Any:
     """``0.message.role`` and the like as lists and objects; numbered parts become lists."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
-        *above, last = name.split(".")
+        *above, last = name.split(".", MAX_PARTS)
         branch = tree
         for step in above:
             inner = branch.setdefault(step, {})
@@ -170,7 +176,7 @@ def _nested(flat: dict[str, Any]) -> Any:
 def _lists(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
-    if tree and all(name.isascii() and name.isdigit() for name in tree):
+    if tree and all(name.isascii() and name.isdigit() and len(name) <= MAX_DIGITS for name in tree):
         return [_lists(tree[name]) for name in sorted(tree, key=int)]
     return {name: _lists(inner) for name, inner in tree.items()}
 

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from monitor.events import COLUMNS, REPLAYED, RESERVED, Record
+from monitor.events import COLUMNS, INHERITED, REPLAYED, RESERVED, Record
 from monitor.sources.segment import MAGIC, Entry, scan, segment_path, segments
 
 CONFLICT = RESERVED + "conflict"
@@ -22,15 +22,26 @@ FINGERPRINTS = b"watchkeeper.fingerprints"
 """Key of the Arrow schema's metadata that holds the fingerprints of a batch, eight bytes a row."""
 
 _APART = {"event_id", "ingested_at", "tenant", "identity", "attributes", "data_accessed"}
-_content = attrgetter(*(column.name for column in COLUMNS if column.name not in _APART))
+_CONTENT = [column.name for column in COLUMNS if column.name not in _APART]
+_content = attrgetter(*_CONTENT)
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
 def fingerprint(record: Any) -> bytes:
     """Eight bytes over what the producer sent, leaving out its id and all that we set."""
-    sent = {k: v for k, v in (record.attributes or {}).items() if not k.startswith(RESERVED)}
+    attributes = record.attributes or {}
+    sent = {k: v for k, v in attributes.items() if not k.startswith(RESERVED)}
+    content = _content(record)
+    # Sent again, an event may inherit what was not known yet when it came first.
+    hidden = set(attributes[INHERITED].split(",")) if INHERITED in attributes else set()
+    if record.identity == "provisional":
+        hidden.add("agent_id")
+    if hidden:
+        content = tuple(
+            None if name in hidden else value for name, value in zip(_CONTENT, content, strict=True)
+        )
     return hashlib.blake2b(
-        _encoder.encode((_content(record), record.data_accessed or [], sent)), digest_size=8
+        _encoder.encode((content, record.data_accessed or [], sent)), digest_size=8
     ).digest()
 
 
@@ -44,7 +55,7 @@ class Sorted(NamedTuple):
 
 
 class Seen:
-    """A bounded window of (tenant, event_id) and the content it came with.
+    """A bounded window of (tenant, event_id, revision) and the content it came with.
 
     What was replayed may still happen, so a live event is compared with live ones only; what
     happened live and is replayed is a repeat.
@@ -80,18 +91,17 @@ class Seen:
             if known is not None:
                 duplicates += 1
                 continue
-            self._pending[_key(record.tenant, record.event_id, REPLAYED in (record.attributes or {}))] = (
-                content
-            )
+            replayed = REPLAYED in (record.attributes or {})
+            self._pending[_key(record.tenant, record.event_id, record.revision, replayed)] = content
             fresh.append(record)
             prints.append(content)
         return Sorted(fresh, prints, duplicates, conflicts)
 
     def _lookup(self, record: Any) -> bytes | None:
         replayed = REPLAYED in (record.attributes or {})
-        known = self._known(_key(record.tenant, record.event_id, replayed))
+        known = self._known(_key(record.tenant, record.event_id, record.revision, replayed))
         if known is None and replayed:
-            return self._known(_key(record.tenant, record.event_id, False))
+            return self._known(_key(record.tenant, record.event_id, record.revision, False))
         return known
 
     def _known(self, key: int) -> bytes | None:
@@ -128,9 +138,9 @@ class Seen:
         return seen
 
 
-def _key(tenant: str, event_id: str, replayed: bool) -> int:
+def _key(tenant: str, event_id: str, revision: int | None, replayed: bool) -> int:
     # A keyed 64-bit hash (Python salts it per process): compact, and not to be aimed at.
-    return hash((tenant, event_id, replayed))
+    return hash((tenant, event_id, revision or 0, replayed))
 
 
 def _ids(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -143,8 +153,7 @@ def _ids(data: bytes) -> Iterator[tuple[int, bytes]]:
             rows = table.to_pylist(maps_as_pydicts="strict")
             packed = b"".join(fingerprint(msgspec.convert(row, Record)) for row in rows)
         marks = pc.is_valid(pc.map_lookup(table["attributes"], pa.scalar(REPLAYED), "last"))
-        names = zip(
-            table["tenant"].to_pylist(), table["event_id"].to_pylist(), marks.to_pylist(), strict=True
-        )
+        columns = (table["tenant"], table["event_id"], table["revision"], marks)
+        names = zip(*(column.to_pylist() for column in columns), strict=True)
         for row, name in enumerate(names):
             yield _key(*name), packed[row * 8 : row * 8 + 8]

@@ -10,6 +10,13 @@ from monitor.sources.spool import Position
 from monitor.store.state import Process, State, now
 
 
+def former_callers(state: State) -> list[dict[str, Any]]:
+    """What the edge before this one said of its senders; empty at the first start."""
+    with state.read() as session:
+        row = session.get(Process, "edge")
+        return list(row.detail.get("callers", ())) if row is not None else []
+
+
 def beat(
     state: State,
     name: str,

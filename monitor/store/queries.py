@@ -11,7 +11,9 @@ from typing import Any
 
 from clickhouse_connect.driver import Client
 
+from monitor.store import history
 from monitor.store.clickhouse import EventStore, LateStore
+from monitor.store.history import CORRECTED, JUDGED, LATER, revisable
 
 LIMITS = {"max_execution_time": 30, "max_memory_usage": 2 << 30, "readonly": 2}
 """Seconds and bytes of one query; 2 is read-only with settings still allowed."""
@@ -55,32 +57,72 @@ class Readers:
             for row in result.result_rows
         ]
 
-    async def session_events(self, tenant: str, session_id: str, limit: int = 1_000) -> list[Row]:
-        """Return a session's first ``limit`` events, all columns, in order of event time."""
-        return await self.select(
-            "SELECT * FROM events WHERE tenant = {tenant:String} AND session_id = {session:String} "
-            "ORDER BY timestamp, segment, row LIMIT {limit:UInt32}",
-            {"tenant": tenant, "session": session_id, "limit": min(limit, MOST_ROWS)},
-        )
+    async def session_events(
+        self, tenant: str, session_id: str, limit: int = 1_000, corrected: bool = True
+    ) -> list[Row]:
+        """Return a session's first ``limit`` events, all columns, in order of event time.
 
-    async def events_by_id(self, ids: Sequence[str]) -> list[Row]:
-        """Return the events with these ids; one id may have several rows (revisions, other content)."""
-        return await self.select(
-            "SELECT * FROM events WHERE event_id IN {ids:Array(String)} "
-            "ORDER BY timestamp, segment, row LIMIT {limit:UInt32}",
-            {"ids": list(ids), "limit": MOST_ROWS},
+        As corrected, with the events whose session was known only later, or as judged.
+        """
+        asked = {"tenant": tenant, "session": session_id, "limit": min(limit, MOST_ROWS)}
+        where = "tenant = {tenant:String} AND session_id = {session:String}"
+        rows = await self._judged(where, asked)
+        if not corrected:
+            return rows
+        late = await self.select(
+            f"SELECT DISTINCT event_id FROM events WHERE {where} AND {LATER} LIMIT {{limit:UInt32}}",  # noqa: S608
+            asked,
         )
+        if ids := sorted({row["event_id"] for row in late} - {row["event_id"] for row in rows}):
+            rows += await self._judged(
+                "tenant = {tenant:String} AND event_id IN {ids:Array(String)} AND session_id IS NULL",
+                {**asked, "ids": ids},
+            )
+            rows = sorted(rows, key=lambda row: (row["timestamp"], row["segment"], row["row"]))[:limit]
+        return await self._corrected(rows)
 
-    async def newest(self, limit: int = 100) -> list[Row]:
-        """Return the ``limit`` latest events by event time, newest first."""
-        return await self.select(
-            "SELECT * FROM events ORDER BY timestamp DESC LIMIT {limit:UInt32}",
+    async def events_by_id(self, ids: Sequence[str], corrected: bool = True) -> list[Row]:
+        """Return the events with these ids, as corrected or as judged.
+
+        One id may have several rows: other tenants, replays, other content.
+        """
+        rows = await self._judged("event_id IN {ids:Array(String)}", {"ids": list(ids), "limit": MOST_ROWS})
+        return await self._corrected(rows) if corrected else rows
+
+    async def newest(self, limit: int = 100, corrected: bool = True) -> list[Row]:
+        """Return the ``limit`` latest events by event time, newest first, as corrected or as judged."""
+        rows = await self.select(
+            f"SELECT * FROM events WHERE {JUDGED} ORDER BY timestamp DESC LIMIT {{limit:UInt32}}",  # noqa: S608
             {"limit": min(limit, MOST_ROWS)},
         )
+        return await self._corrected(rows) if corrected else rows
+
+    async def _judged(self, where: str, parameters: Mapping[str, Any]) -> list[Row]:
+        return await self.select(
+            f"SELECT * FROM events WHERE {where} AND {JUDGED} "  # noqa: S608 - our own conditions
+            "ORDER BY timestamp, segment, row LIMIT {limit:UInt32}",
+            parameters,
+        )
+
+    async def _corrected(self, rows: list[Row]) -> list[Row]:
+        """The rows with their revisions, which have the same event time."""
+        ids = revisable(rows)
+        if not ids:
+            return rows
+        times = sorted(row["timestamp"] for row in rows)
+        revisions = await self.select(
+            f"SELECT tenant, event_id, revision, attributes, {', '.join(CORRECTED)} FROM events "  # noqa: S608
+            "WHERE timestamp BETWEEN parseDateTime64BestEffort({since:String}, 6, 'UTC') "
+            "AND parseDateTime64BestEffort({until:String}, 6, 'UTC') "
+            f"AND event_id IN {{ids:Array(String)}} AND {LATER} ORDER BY revision",
+            {"since": times[0], "until": times[-1], "ids": ids},
+        )
+        return history.corrected(rows, revisions)
 
     async def count(self) -> int:
-        """Return how many events are stored."""
-        return int((await self.select("SELECT count() AS events FROM events"))[0]["events"])
+        """Return how many events are stored; revisions are none."""
+        found = await self.select(f"SELECT count() AS events FROM events WHERE {JUDGED}")  # noqa: S608
+        return int(found[0]["events"])
 
     async def events_per_minute(self, since: int) -> list[Row]:
         """Return ``minute`` and ``events`` by time of arrival, from ``since`` (microseconds) on.
@@ -88,8 +130,8 @@ class Readers:
         A minute without events has no row.
         """
         return await self.select(
-            "SELECT toStartOfMinute(assumeNotNull(ingested_at)) AS minute, count() AS events FROM events "
-            "WHERE ingested_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+            "SELECT toStartOfMinute(assumeNotNull(ingested_at)) AS minute, count() AS events FROM events "  # noqa: S608
+            f"WHERE ingested_at >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC') AND {JUDGED} "
             "GROUP BY minute ORDER BY minute",
             {"since": since},
         )
@@ -97,10 +139,11 @@ class Readers:
     async def agents(self) -> list[Row]:
         """Return the agents, busiest first: ``tenant``, ``agent_id`` and what was seen of them.
 
+        As judged; an agent that was named only by revisions is there too, with no event.
         ``events`` is exact, ``sessions`` an estimate; ``first_seen`` and ``last_seen`` are event times.
         """
         return await self.select(
-            "SELECT tenant, agent_id, count() AS events, uniq(session_id) AS sessions, "
+            f"SELECT tenant, agent_id, countIf({JUDGED}) AS events, uniq(session_id) AS sessions, "  # noqa: S608
             "min(timestamp) AS first_seen, max(timestamp) AS last_seen FROM events "
             "GROUP BY tenant, agent_id ORDER BY events DESC, tenant, agent_id LIMIT {limit:UInt32}",
             {"limit": MOST_ROWS},

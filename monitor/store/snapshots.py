@@ -66,15 +66,17 @@ class Snapshots:
 
         Raises OSError where the disk refuses; the earlier snapshots then stand.
         """
+        self._saved_at = time.monotonic()  # a disk that refuses is asked again when the next is due
         envelope = _Envelope(VERSION, *position, b"", msgspec.msgpack.encode(engine.state()))
         envelope.sha256 = envelope.digest()
         files = self._files()
         number = int(files[-1].stem) + 1 if files else 1
         path = self.folder / f"{number:012d}{SUFFIX}"
         _write(path, msgspec.msgpack.encode(envelope))
-        for old in files[: len(files) + 1 - KEPT]:
+        sound = [file for file in files if file not in self.damaged]
+        # One that cannot be read must not stand in the place of one that can.
+        for old in {*files} - {*sound[len(sound) + 1 - KEPT :]}:
             old.unlink()
-        self._saved_at = time.monotonic()
         return path
 
     def load(self) -> tuple[dict[str, Any], Position] | None:
@@ -92,16 +94,6 @@ class Snapshots:
                 continue
             state: dict[str, Any] = msgspec.msgpack.decode(envelope.state)
             return state, Position(envelope.segment, envelope.offset)
-        return None
-
-    def oldest(self) -> Position | None:
-        """Return the position of the oldest sound snapshot kept: the spool must reach back to it."""
-        for path in self._files():
-            try:
-                envelope = _read(path)
-            except SnapshotError:
-                continue
-            return Position(envelope.segment, envelope.offset)
         return None
 
     def _files(self) -> list[Path]:
@@ -123,10 +115,14 @@ def _read(path: Path) -> _Envelope:
 def _write(path: Path, data: bytes) -> None:
     draft = path.with_suffix(".draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        draft.unlink()  # on a full disk, half a snapshot would stand in the way of an alert
+        raise
     draft.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -16,6 +16,7 @@ from monitor.store.queries import Readers
 from monitor.store.state import State
 from monitor.web import health, problems
 from monitor.web.api import alerts as api_alerts
+from monitor.web.api import dead_letters as api_dead_letters
 from monitor.web.api import orders as api_orders
 from monitor.web.api import status as api_status
 from monitor.web.context import Console
@@ -47,12 +48,14 @@ def console_app(
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         max_body_size=LARGEST_BODY,
+        responses=problems.DOCUMENTED,
     )
     app.state.console = Console(state, settings, readers, alert_desk, order_desk, store_ready, Keys(state))
     app.add_middleware(SecurityHeaders)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
     # The stream and the fragments come before /alerts/{alert_id}, which would take them for an id.
-    for part in (live, login, alerts, changes, orders, status, api_alerts, api_orders, api_status, health):
+    pages = (live, login, alerts, changes, orders, status)
+    for part in (*pages, api_alerts, api_orders, api_dead_letters, api_status, health):
         app.include_router(part.router)
     return app

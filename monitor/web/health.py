@@ -72,7 +72,7 @@ def _store_reasons(console: Console) -> Iterator[str]:
         yield "the event store is not ready; see the console's log"
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request, console: InConsole) -> Response:
     """Prometheus text. Open to this machine; from elsewhere it takes a key with the ``read`` scope."""
     if not _from_this_machine(request):

@@ -148,10 +148,10 @@ def test_the_rules_skip_only_the_event_at_which_they_fail(
     detector = sigma(tmp_path, "high")
     judge = detector._judged
 
-    def judge_or_fail(batch: Batch) -> list[Finding]:
+    def judge_or_fail(batch: Batch, *which: Any) -> list[Finding]:
         if "e5" in batch.frame["event_id"]:
             raise pl.exceptions.PanicException("an agent's words") if panic else ZeroDivisionError
-        return judge(batch)
+        return judge(batch, *which)
 
     monkeypatch.setattr(detector, "_judged", judge_or_fail)
     engine = Engine(detector)
@@ -170,8 +170,8 @@ def test_correlations_count_no_event_twice_when_a_batch_is_judged_in_halves(
     detector = SigmaDetector(rule_set)
     judge = detector._judged
 
-    def fail_late(batch: Batch) -> list[Finding]:
-        found = judge(batch)
+    def fail_late(batch: Batch, *which: Any) -> list[Finding]:
+        found = judge(batch, *which)
         if batch.frame.height > 1:
             raise ZeroDivisionError
         return found

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from detectors.sessions import MAX_SKEW, MINUTE, QUIET, Live, SessionTable, event_time, session_key
+from detectors.sessions import MINUTE, QUIET, Live, SessionTable, clock_time, event_time, session_key
 
 
 def table(max_live: int = 100) -> SessionTable[Live]:
@@ -54,9 +54,17 @@ def test_the_largest_tenant_gives_way_first() -> None:
 
 
 def test_a_timestamp_far_in_the_future_moves_no_clock() -> None:
-    assert event_time(10**18, ingested_at=1_000) == 1_000 + MAX_SKEW
+    assert event_time(10**18, ingested_at=1_000) == 1_000
     assert event_time(500, ingested_at=1_000) == 500
     assert event_time(10**18, ingested_at=None) == 10**18
+    assert clock_time(10**18, ingested_at=1_000, replayed=False) == 1_000
+    assert clock_time(10**18, ingested_at=1_000, replayed=True) == 1_000
+
+
+def test_a_live_session_ages_by_arrival_and_a_replayed_one_by_its_own_time() -> None:
+    assert clock_time(500, ingested_at=1_000, replayed=False) == 1_000
+    assert clock_time(500, ingested_at=1_000, replayed=True) == 500
+    assert clock_time(500, ingested_at=None, replayed=False) == 500
 
 
 def test_a_session_without_an_id_is_known_by_its_workflow_or_task() -> None:

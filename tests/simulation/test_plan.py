@@ -40,7 +40,7 @@ def live_events(plan: Plan) -> list[dict[str, Any]]:
 def history_of(plan: Plan, file: Path) -> list[Any]:
     write_history(plan, END, file)
     decoder = msgspec.json.Decoder(Record)
-    return [decoder.decode(line) for lines, _ in chunks(file, 1_000) for line in lines]
+    return [decoder.decode(line) for lines, _, _ in chunks(file, 1_000) for line in lines]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

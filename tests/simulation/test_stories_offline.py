@@ -74,7 +74,7 @@ def history(plan: Plan, file: Path) -> Iterator[list[Any]]:
     """The past, as the edge would have written it down: marked, and received just now."""
     write_history(plan, END, file)
     decoder = msgspec.json.Decoder(Record)
-    for lines, _ in chunks(file, 500):
+    for lines, _, _ in chunks(file, 500):
         records = [decoder.decode(line) for line in lines]
         for record in records:
             record.tenant, record.identity, record.ingested_at = "default", "declared", END

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from monitor.frames import from_bytes
 from monitor.pipeline import Intake
+from monitor.processes.common import web_server
+from monitor.processes.connections import Limits
 from monitor.settings import EdgeSettings, Settings
 from monitor.sources.commit import Committer
-from monitor.sources.deadletters import DeadLetters
+from monitor.sources.deadletters import DeadLetter, DeadLetters
+from monitor.sources.deadreader import newest
 from monitor.sources.gate import Gate
 from monitor.sources.http import edge_app
 from monitor.sources.keys import Keys
@@ -64,7 +67,7 @@ class LiveEdge:
         app = edge_app(intake, self.keys, self.settings, self.committer.health)
         listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        self._server = web_server(app, drain_seconds=5, limits=Limits.of(self.settings.edge))
         self._started.set()
         await self._server.serve(sockets=[listening])
         await self.committer.drain()
@@ -86,6 +89,15 @@ class LiveEdge:
         sent = {"Authorization": f"Bearer {key or self.key}"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.post(path, content=body, headers=sent)
+
+    def controls(self) -> list[bytes]:
+        """Every control in the spool, in order."""
+        reader = SpoolReader(self.settings.spool_folder)
+        return [record.payload for record in reader.read() if record.kind is Entry.CONTROL]
+
+    def letters(self, n: int) -> list[DeadLetter]:
+        """The newest ``n`` dead letters, oldest of them first."""
+        return [kept.letter for kept in islice(newest(self.dead.folder), n)][::-1]
 
     def stored(self) -> list[dict[str, Any]]:
         return stored_events(self.settings.spool_folder)

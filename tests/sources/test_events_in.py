@@ -58,6 +58,7 @@ def test_what_no_column_takes_becomes_an_attribute(edge: Any) -> None:
         "deep": '{"x":"y"}',
         "currency": "EUR",
         "nested": '{"a":[1,null]}',
+        "watchkeeper.clock": "ancient",
     }
 
 
@@ -115,6 +116,17 @@ def test_a_clock_far_ahead_is_kept_and_marked(edge: Any) -> None:
     assert "attributes" not in second
 
 
+def test_an_event_older_than_the_lateness_is_kept_and_marked_unless_it_is_replayed(edge: Any) -> None:
+    _, key = edge.keys.create("replayer", scopes=["ingest", "replay"])
+    old, late = ((datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (11, 9))
+    edge.post(json.dumps([*body(1, timestamp=old), *body(2, timestamp=late)]))
+    edge.post(json.dumps(body(3, timestamp=old)), key=key, watchkeeper_replay="true")
+    first, second, replayed = edge.stored()
+    assert first["attributes"] == {"watchkeeper.clock": "ancient"}
+    assert "attributes" not in second
+    assert replayed["attributes"] == {"watchkeeper.replay": "true"}
+
+
 def test_an_offset_is_turned_into_utc(edge: Any) -> None:
     edge.post(json.dumps(body(1, timestamp="2026-01-05T11:30:00.123456+02:00")))
     assert edge.stored()[0]["timestamp"] == datetime(2026, 1, 5, 9, 30, 0, 123456, UTC)
@@ -145,8 +157,39 @@ def test_the_same_id_with_other_content_is_kept_as_evidence_once(edge: Any) -> N
         edge.post(json.dumps(body(1, tool_name="erase")))
     first, conflict = edge.stored()
     assert conflict["event_id"].startswith("e1#conflict-")
-    assert conflict["attributes"] == {"watchkeeper.conflict": "e1"}
+    assert conflict["attributes"]["watchkeeper.conflict"] == "e1"
     assert (first["tool_name"], conflict["tool_name"]) == ("read", "erase")
+
+
+def test_ids_are_compared_across_keys_of_a_tenant_and_restarts_but_not_across_tenants(
+    start_edge: Any,
+) -> None:
+    edge = start_edge()
+    _, second = edge.keys.create("second")
+    _, foreign = edge.keys.create("foreign", tenant="other")
+    edge.post(json.dumps(body(1, tool_name="read")))
+    edge.post(json.dumps(body(1, tool_name="erase")), key=second)
+    edge.post(json.dumps(body(1, tool_name="pay")), key=foreign)
+    edge.stop()
+    again = start_edge()
+    assert again.post(json.dumps(body(1, tool_name="erase")), key=again.key).json()["duplicates"] == 1
+    again.post(json.dumps(body(1, tool_name="send")), key=again.key)
+    kept = again.stored()
+    assert [one["tool_name"] for one in kept] == ["read", "erase", "pay", "send"]
+    marks = [one["attributes"].get("watchkeeper.conflict") for one in kept]
+    assert marks == [None, "e1", None, "e1"]
+    assert len({(one["tenant"], one["event_id"]) for one in kept}) == 4
+
+
+def test_a_replay_that_contradicts_what_happened_live_is_a_conflict_and_not_the_other_way(edge: Any) -> None:
+    _, key = edge.keys.create("replayer", scopes=["ingest", "replay"])
+    edge.post(json.dumps(body(1, tool_name="read")))
+    edge.post(json.dumps(body(1, 2, tool_name="erase")), key=key, watchkeeper_replay="true")
+    edge.post(json.dumps(body(2, tool_name="read")))
+    kept = {one["event_id"]: one["attributes"] for one in edge.stored()}
+    conflict = next(marks for name, marks in kept.items() if name.startswith("e1#conflict-"))
+    assert (conflict["watchkeeper.conflict"], conflict["watchkeeper.replay"]) == ("e1", "true")
+    assert len(kept) == 3
 
 
 def test_a_live_event_that_is_replayed_is_a_repeat_and_a_new_one_is_marked(edge: Any) -> None:
@@ -195,7 +238,7 @@ def test_a_full_spool_tells_senders_to_wait_and_stays_alive(start_edge: Any) -> 
 def test_more_events_than_may_wait_are_answered_429(start_edge: Any) -> None:
     edge = start_edge(max_waiting_events=3)
     assert edge.post(json.dumps(body(1, 2, 3))).status_code == 200
-    edge.committer._waiting_events += 1  # a slow disk would hold one
+    assert edge.committer.admission.events.take("another", 1)  # a slow disk would hold one
     reply = edge.post(json.dumps(body(4, 5, 6)))
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
 

@@ -23,7 +23,7 @@ def test_the_event_of_the_page_is_answered_as_the_page_says(edge: Any) -> None:
     (answer,) = re.findall(r"```json\n(.*?)\n```", DOC, re.DOTALL)
     reply = edge.post(sent, content_type="application/x-www-form-urlencoded")  # as curl -d says
     assert reply.json() == json.loads(answer)
-    assert edge.stored()[0]["attributes"] == {"currency": "EUR"}
+    assert edge.stored()[0]["attributes"] == {"currency": "EUR", "watchkeeper.clock": "ancient"}
 
 
 def test_the_agent_of_the_page_is_watched(edge: Any, tmp_path: Path) -> None:

@@ -50,16 +50,14 @@ def test_state_and_position_come_back_as_they_were(tmp_path: Path) -> None:
 def test_an_empty_folder_holds_no_snapshot(tmp_path: Path) -> None:
     snapshots = Snapshots(tmp_path / "new", 5)
     assert snapshots.load() is None
-    assert snapshots.oldest() is None
 
 
-def test_the_last_two_are_kept_and_the_spool_must_reach_back_to_the_older(tmp_path: Path) -> None:
+def test_the_last_two_are_kept_and_the_newer_is_used(tmp_path: Path) -> None:
     snapshots = Snapshots(tmp_path, 5)
     for number in range(1, 6):
         snapshots.save(Engine({"n": number}), Position(number, 20))
     assert len(list(tmp_path.iterdir())) == 2
     assert snapshots.load() == ({"n": 5}, Position(5, 20))
-    assert snapshots.oldest() == Position(4, 20)
 
 
 @pytest.mark.parametrize("harm", [_cut, _empty, _flip_a_bit, _move_the_position])
@@ -74,6 +72,15 @@ def test_a_damaged_snapshot_is_reported_and_the_one_before_is_used(
     assert newest.read_bytes() != before
     assert snapshots.load() == ({"n": 1}, Position(1, 20))
     assert snapshots.damaged == [newest]
+
+
+def test_a_damaged_snapshot_takes_no_sound_ones_place(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path, 5)
+    snapshots.save(Engine({"n": 1}), Position(1, 20))
+    _cut(snapshots.save(Engine({"n": 2}), Position(2, 20)))
+    snapshots.load()
+    _cut(snapshots.save(Engine({"n": 3}), Position(3, 20)))
+    assert snapshots.load() == ({"n": 1}, Position(1, 20))
 
 
 def test_when_all_are_damaged_none_is_loaded_and_all_are_reported(tmp_path: Path) -> None:

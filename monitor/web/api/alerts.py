@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from monitor.alerting.alerts import AlertError
 from monitor.store.state import Alert, AlertChange, AlertFinding, Order
-from monitor.web.api.cursors import after, cursor
+from monitor.web.api.cursors import LATEST, after, cursor
 from monitor.web.api.models import AlertDetail, AlertPage, AlertSummary, Change, Level, Status
 from monitor.web.auth import Caller, MayOperate, MayRead
 from monitor.web.context import InConsole
@@ -28,7 +28,9 @@ def list_alerts(
     agent: Annotated[list[str] | None, Query()] = None,
     rule: Annotated[list[str] | None, Query()] = None,
     session: str | None = None,
-    created_after: Annotated[int | None, Query(description="microseconds since the epoch")] = None,
+    created_after: Annotated[
+        int | None, Query(description="microseconds since the epoch", ge=0, le=LATEST)
+    ] = None,
     after_cursor: Annotated[str | None, Query(alias="cursor", max_length=300)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> AlertPage:

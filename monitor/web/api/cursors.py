@@ -11,6 +11,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from monitor.web.problems import Problem
 
+LATEST = 2**63 - 1
+"""The last moment, in microseconds, that a database can hold."""
+
 
 def cursor(moment: int, key: str) -> str:
     """The cursor that follows a row."""
@@ -24,6 +27,8 @@ def after(
     try:
         at, _, last = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(".")
         number = int(at)
+        if not 0 <= number <= LATEST:
+            raise ValueError
     except (binascii.Error, ValueError):
         raise Problem(422, "use `cursor` as `next` gave it, unchanged") from None
     return or_(moment < number, and_(moment == number, key < last))

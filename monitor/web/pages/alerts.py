@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from monitor.store.state import Alert
 from monitor.web import queue
+from monitor.web.api.cursors import LATEST
 from monitor.web.auth import SignedIn
 from monitor.web.context import Console, InConsole
 from monitor.web.detail import AlertView, alert_view, stored
@@ -69,7 +70,13 @@ def _queue(console: Console, asked: AlertFilter, number: int) -> dict[str, Any]:
 
 
 @router.get("/alerts/fresh")
-def fresh(request: Request, console: InConsole, caller: SignedIn, seen: int, changed: int) -> HTMLResponse:
+def fresh(
+    request: Request,
+    console: InConsole,
+    caller: SignedIn,
+    seen: Annotated[int, Query(ge=0, le=LATEST)],
+    changed: Annotated[int, Query(ge=0, le=LATEST)],
+) -> HTMLResponse:
     """How much the queue, as this page shows it, has changed since it was drawn."""
     asked = AlertFilter.parse(request.query_params)
     with console.state.read() as session:
