@@ -7,6 +7,7 @@ process that is started again finds its callers waiting, not refused.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from monitor.runtime import Runtime, sole_owner, write_runtime
+from monitor.runtime import Runtime, await_orphans, runtime_file, sole_owner, write_runtime
 from monitor.settings import Settings
 from monitor.telemetry import configure, logger
 
@@ -28,6 +29,8 @@ SPAWN = multiprocessing.get_context("spawn")
 STEADY_SECONDS = 30.0
 LONGEST_PAUSE = 5.0
 DRAIN_SECONDS = 20.0
+ORPHANS_SECONDS = 10.0
+NAMES = ("edge", "detection", "console")
 
 
 @dataclass
@@ -79,19 +82,27 @@ class Part:
             self.process.join()
 
 
-def listen(host: str, port: int, what: str) -> socket.socket:
-    """A listening socket. Raises OSError whose message names the setting to change."""
+def listen(host: str, port: int, what: str, patience: float = 0.0) -> socket.socket:
+    """A listening socket; one that is in use is waited for, ``patience`` seconds at most.
+
+    Raises OSError whose message names the setting to change.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise OSError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another {what}.port"
-        ) from None
-    sock.listen(512)
+    deadline = time.monotonic() + patience
+    while True:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+            sock.listen(512)
+            break
+        except OSError as error:
+            sock.close()
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise OSError(
+                    f"cannot listen on {host}:{port} ({error.strerror}); choose another {what}.port"
+                ) from None
+            time.sleep(0.05)
     sock.set_inheritable(True)
     return sock
 
@@ -115,9 +126,12 @@ def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
     os.umask(0o077)  # prompts and secrets lie in the data folder; nobody else reads them
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # measured: more threads per process gain nothing
     with sole_owner(settings.data):
+        await_orphans(settings.data, NAMES)
+        # A process that its supervisor had only just started has a port, and no lock yet.
+        patience = ORPHANS_SECONDS if runtime_file(settings.data).exists() else 0.0
         prepared = prepare(settings)
-        edge_socket = listen(settings.edge.host, settings.edge.port, "edge")
-        console_socket = listen(settings.console.host, settings.console.port, "console")
+        edge_socket = listen(settings.edge.host, settings.edge.port, "edge", patience)
+        console_socket = listen(settings.console.host, settings.console.port, "console", patience)
         runtime = Runtime(prepared.pid, address(edge_socket), address(console_socket), prepared.token)
         parts = [
             Part("edge", edge.run, (settings, edge_socket, prepared.rules_hash)),

@@ -5,11 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import msgspec
+
+TAKE_OVER_SECONDS = 30.0
+"""How long the processes of an earlier daemon may take to let go of the folder."""
 
 
 class DaemonRunning(Exception):  # noqa: N818 - it states a fact, and the CLI shows it as one
@@ -75,3 +80,35 @@ def sole_owner(data: Path) -> Iterator[None]:
             yield
         finally:
             runtime_file(data).unlink(missing_ok=True)
+
+
+def await_orphans(data: Path, names: Iterable[str]) -> None:
+    """Wait until no process of an earlier supervisor is at work in the folder.
+
+    Killed alone, a supervisor leaves processes that drain by themselves; until they have,
+    they hold the listening sockets and the state database. Raises DaemonRunning where one
+    does not end.
+    """
+    deadline = time.monotonic() + TAKE_OVER_SECONDS
+    for name in names:
+        with process_lock(data, name).open("a") as lock:
+            while not _free(lock):
+                if time.monotonic() > deadline:
+                    raise DaemonRunning(
+                        f"the {name} process of an earlier daemon still holds {data}; "
+                        "end it, then start again"
+                    )
+                time.sleep(0.05)
+
+
+def process_lock(data: Path, name: str) -> Path:
+    """The file that the process ``name`` keeps locked while it is at work."""
+    return data / f"{name}.lock"
+
+
+def _free(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
