@@ -106,7 +106,7 @@ class Dialects:
         live = [part for part in parts if part.drafts and not part.wrapped]
         for part in live:
             part.context, part.used = self._context(part)
-        folded = fold(Report(part.line, part.drafts, part.context) for part in live)
+        folded = fold(Report(_own_line(part), part.drafts, part.context) for part in live)
         found: list[tuple[datetime, int, dict[str, object]]] = []
         for part in live:
             found += self._finished(part, folded)
@@ -213,6 +213,14 @@ def _line(record: Span, family: dict[tuple[str, str], Span]) -> list[Span]:
         line.append(parent)
         key = parent.parent_id
     return line
+
+
+def _own_line(part: Part) -> Sequence[Span]:
+    """The part's line as far as one agent acts in it: what happens below another agent is another call."""
+    for place, above in enumerate(part.above, 1):
+        if above.compiled is not None and above.compiled.operation.delegates:
+            return part.line[:place]
+    return part.line
 
 
 def _context(part: Part) -> SpanContext:
