@@ -79,11 +79,13 @@ class Batch:
     ``frame`` has every column of the event schema, ``replayed`` (bool) and one string
     column ``attributes.<key>`` for each attribute key that a rule names.
     ``rule_hits[i]`` says whether a rule of level medium or above fired at row ``i``;
-    learners use it to leave such sessions out of what they learn.
+    learners use it to leave such sessions out of what they learn. ``shared`` holds what one
+    detector has read of the batch and others need too.
     """
 
     frame: pl.DataFrame
     rule_hits: Sequence[bool] = ()
+    shared: dict[str, Any] = field(default_factory=dict)
 
     def rows(self, *columns: str) -> Iterator[tuple[Any, ...]]:
         """The named columns as tuples, row by row; timestamps as integer microseconds.

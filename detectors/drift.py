@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -126,14 +126,14 @@ class Drift(SessionLearner[DriftSession]):
         self.table = SessionTable(DriftSession, max_live)
         self._profiles: OrderedDict[tuple[str, str], Profile] = OrderedDict()
 
-    def process(self, batch: Batch) -> list[Finding]:
-        """Judge a batch; of what models wrote only the size is read, in bytes."""
-        sized = batch.frame.with_columns(output_size=pl.col("model_output").str.len_bytes())
-        return super().process(Batch(sized, batch.rule_hits))
+    def read(self, batch: Batch) -> Iterable[tuple[Any, ...]]:
+        """The values of ``columns``; of what models wrote only the size is read, in bytes."""
+        sized = batch.frame.select(pl.col("model_output").str.len_bytes()).to_series()
+        return Batch(batch.frame.with_columns(output_size=sized)).rows(*self.columns)
 
-    def seen(self, live: DriftSession, event: Event) -> None:
+    def seen(self, live: DriftSession, event: Event, values: tuple[Any, ...]) -> None:
         """Add the event to its session's figures."""
-        outcome, error_type = event.values[:2]
+        outcome, error_type = values[:2]
         if live.epoch < 0:
             profile = self._profiles.get(live.who[:2])
             live.epoch = profile.epoch if profile is not None else 0
@@ -141,7 +141,7 @@ class Drift(SessionLearner[DriftSession]):
             live.provenance = [None] * len(PROVENANCE)
         if event.kind == "model.invoked":
             live.model_calls += 1
-            for sums, value in zip(live.sums, event.values[4:8], strict=True):
+            for sums, value in zip(live.sums, values[4:8], strict=True):
                 if value is not None and 0 <= value < math.inf:
                     sums[0] += math.log1p(value)
                     sums[1] += 1
@@ -152,7 +152,7 @@ class Drift(SessionLearner[DriftSession]):
         if event.kind in {"model.invoked", "task.created"} and None in live.provenance:
             live.provenance = [
                 old if old is not None or new is None else short_key(new)
-                for old, new in zip(live.provenance, event.values[8:], strict=True)
+                for old, new in zip(live.provenance, values[8:], strict=True)
             ]
         if (error_type is not None or outcome in FAILED) and event.kind != "task.completed":
             live.errors += 1
@@ -181,9 +181,9 @@ class Drift(SessionLearner[DriftSession]):
         profile.rebase()
         return found
 
-    def declared(self, who: Who, event: Event) -> None:
+    def declared(self, who: Who, event: Event, values: tuple[Any, ...]) -> None:
         """Note a declared change, and start the profile anew where it explains other behaviour."""
-        kind, ref = event.values[2:4]
+        kind, ref = values[2:4]
         profile = self._profile(who)
         profile.declared = [event.moment, kind, ref and plain(ref)]
         if kind in REBASING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple
 
 from detectors.base import Batch, Finding, stable_id
@@ -20,20 +20,71 @@ REBASING = frozenset({"model", "prompt", "tools", "policy", None})
 
 
 class Event(NamedTuple):
-    """The event at hand. ``at`` is its own time, ``moment`` the same but not ahead of its arrival."""
+    """The event at hand, the same for every learner.
+
+    ``at`` is its own time, ``moment`` the same but not ahead of its arrival, ``clock`` what it says
+    about how late it is, ``key`` what tells the agent's sessions apart.
+    """
 
     row: int
     event_id: str
     kind: str
     at: int
+    clock: int
+    tenant: str
+    agent_id: str
+    role: str | None
+    key: str
+    session_id: str | None
+    environment: str | None
+    identity: str
+    replayed: bool
     moment: int
-    values: tuple[Any, ...]
+
+
+def events(batch: Batch) -> list[Event | None]:
+    """What learners read of a batch, row by row; made once for all of them.
+
+    None stands for what nothing is learned from: without an identity to learn under, late
+    context or a repeat of what was judged, or unmapped.
+    """
+    shared: list[Event | None] | None = batch.shared.get(__name__)
+    if shared is None:
+        shared = batch.shared[__name__] = [
+            _event(row, values) for row, values in enumerate(batch.rows(*COMMON))
+        ]
+    return shared
+
+
+def _event(row: int, values: tuple[Any, ...]) -> Event | None:
+    event_id, kind, at, ingested_at, tenant, agent_id, role, session_id, correlation_id = values[:9]
+    task_id, environment, identity, revision, replayed, repeat_of = values[9:]
+    if event_id is None or kind is None or at is None or agent_id is None or revision or repeat_of:
+        return None
+    if kind == "telemetry.unmapped":
+        return None
+    return Event(
+        row,
+        event_id,
+        kind,
+        at,
+        clock_time(at, ingested_at, bool(replayed)),
+        tenant or "default",
+        agent_id,
+        role,
+        session_key(session_id, correlation_id, task_id),
+        session_id,
+        environment,
+        identity or "declared",
+        bool(replayed),
+        event_time(at, ingested_at),
+    )
 
 
 class SessionLearner(Generic[L]):
     """A detector that follows sessions. A subclass says what an event and an ended session mean.
 
-    ``columns`` are what it reads beyond ``COMMON``; they arrive as ``Event.values``.
+    ``columns`` are what it reads beyond ``COMMON``; they arrive as ``values``.
     """
 
     name: str
@@ -54,37 +105,38 @@ class SessionLearner(Generic[L]):
         return [finding for finding in self._process(batch) if finding is not None]
 
     def _process(self, batch: Batch) -> Iterator[Finding | None]:
-        table, own = self.table, len(COMMON)
-        for row, values in enumerate(batch.rows(*COMMON, *self.columns)):
-            event_id, kind, at, ingested_at, tenant, agent_id, role, session_id = values[:8]
-            if event_id is None or kind is None or at is None or agent_id is None or values[12] or values[14]:
-                continue  # no identity to learn under, or late context or a repeat of what was judged
-            if kind == "telemetry.unmapped":
+        table, seen, hits = self.table, self.seen, batch.rule_hits
+        for event, values in zip(events(batch), self.read(batch), strict=True):
+            if event is None:
                 continue
-            tenant = tenant or "default"
-            event = Event(row, event_id, kind, at, event_time(at, ingested_at), values[own:])
-            replayed = bool(values[13])
-            for over in table.advance(tenant, clock_time(at, ingested_at, replayed), replayed):
+            # unpacked once: names are looked up several times, for every event and learner
+            row, event_id, kind, at, clock, tenant, agent_id, role = event[:8]
+            key, session_id, environment, identity, replayed = event[8:13]
+            for over in table.advance(tenant, clock, replayed):
                 yield self.ended(over, row)
             if kind == "change.declared":
-                self.declared(Who(tenant, agent_id, role), event)
+                self.declared(Who(tenant, agent_id, role), event, values)
                 continue
-            key = session_key(session_id, values[8], values[9])
             live = table.heard(tenant, agent_id, role, key, replayed)
             if not live.first_event:
                 live.first_event, live.session_id = event_id, session_id
-            live.environment, live.identity = values[10], values[11] or "declared"
-            live.last_at = at
-            if batch.hit(row):
+            live.environment, live.identity, live.last_at = environment, identity, at
+            if hits and hits[row]:
                 live.tainted = True
-            yield self.seen(live, event)
+            found = seen(live, event, values)
+            if found is not None:
+                yield found
             if kind == "task.completed":
                 table.end(tenant, agent_id, key, replayed)
                 yield self.ended(live, row)
             if table.count > table.max_live:
                 yield self.ended(table.evict(), row)
 
-    def seen(self, live: L, event: Event) -> Finding | None:
+    def read(self, batch: Batch) -> Iterable[tuple[Any, ...]]:
+        """The values of ``columns``, row by row."""
+        return batch.rows(*self.columns)
+
+    def seen(self, live: L, event: Event, values: tuple[Any, ...]) -> Finding | None:
         """One more event of a live session."""
         raise NotImplementedError
 
@@ -92,7 +144,7 @@ class SessionLearner(Generic[L]):
         """A session is over: learn from it. ``row`` is where that became known, -1 for a tick."""
         raise NotImplementedError
 
-    def declared(self, who: Who, event: Event) -> None:
+    def declared(self, who: Who, event: Event, values: tuple[Any, ...]) -> None:
         """A change of the agent was declared."""
 
     def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:

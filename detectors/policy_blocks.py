@@ -75,11 +75,11 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
         self._pools: dict[str, Histories] = {}
         self._calm: OrderedDict[tuple[str, str, str, bool], int] = OrderedDict()
 
-    def seen(self, live: BlockSession, event: Event) -> Finding | None:
+    def seen(self, live: BlockSession, event: Event, values: tuple[Any, ...]) -> Finding | None:
         """Note activity; judge the agent's counts where the event is a refusal."""
         agent, pool = self._agent(live, event.moment)
         agent.active(event.moment, pool, live.replayed)
-        if not _is_refusal(live, event):
+        if not _is_refusal(live, event, values):
             return None
         if not agent.refused(Refusal(event.moment, event.event_id, live.session_id), pool, live.replayed):
             return None
@@ -197,9 +197,9 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
         )
 
 
-def _is_refusal(live: BlockSession, event: Event) -> bool:
+def _is_refusal(live: BlockSession, event: Event, values: tuple[Any, ...]) -> bool:
     """Whether the event refuses something that was not refused before: one call, one refusal."""
-    decision, outcome, call_id = event.values
+    decision, outcome, call_id = values
     if event.kind == "policy.checked":
         if decision != "deny" and outcome != "blocked":
             return False

@@ -94,9 +94,9 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         self._contexts = 0
         self._habits: OrderedDict[tuple[str, str, str, bool], Habit] = OrderedDict()
 
-    def seen(self, live: ToolSession, event: Event) -> Finding | None:
+    def seen(self, live: ToolSession, event: Event, values: tuple[Any, ...]) -> Finding | None:
         """Judge the step that this event is, if it is one."""
-        tool_name, call_id, _ = event.values
+        tool_name, call_id, _ = values
         if tool_name is None or not _is_step(live, event.kind, call_id):
             return None
         tool = short_key(tool_name.replace(SEPARATOR, " "))
@@ -128,9 +128,9 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         if healthy or (not live.tainted and live.alerted_for and self._habit(live).settled(live.clock)):
             self._learn(live.who, live.steps)
 
-    def declared(self, who: Who, event: Event) -> None:
+    def declared(self, who: Who, event: Event, values: tuple[Any, ...]) -> None:
         """After a declared change other steps are to be expected: they are learned first."""
-        if event.values[2] in REBASING:
+        if values[2] in REBASING:
             self.calibrator.rebase(who)
 
     def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:

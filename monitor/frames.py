@@ -10,12 +10,15 @@ import pyarrow.compute as pc
 
 from monitor.events import ARROW_SCHEMA, REPEAT_OF, REPLAYED
 
+# Batches are small: handing buffers to a pool of threads costs more than it saves.
+_WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_READING = pa.ipc.IpcReadOptions(use_threads=False)
+
 
 def to_bytes(batch: pa.RecordBatch) -> bytes:
     """A batch as an Arrow IPC stream, lz4: the payload of a spool record."""
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+    with pa.ipc.new_stream(sink, batch.schema, options=_WRITING) as writer:
         writer.write_batch(batch)
     payload: bytes = sink.getvalue().to_pybytes()
     return payload
@@ -23,7 +26,7 @@ def to_bytes(batch: pa.RecordBatch) -> bytes:
 
 def from_bytes(payloads: Sequence[bytes]) -> pa.Table:
     """Payloads of spool records as one table, in order."""
-    tables = [pa.ipc.open_stream(payload).read_all() for payload in payloads]
+    tables = [pa.ipc.open_stream(payload, options=_READING).read_all() for payload in payloads]
     return pa.concat_tables(tables) if tables else ARROW_SCHEMA.empty_table()
 
 

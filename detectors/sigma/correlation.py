@@ -67,11 +67,44 @@ class Group:
         self.reported: int | None = None
         self.touched = touched
 
-    def copy(self) -> Group:
-        """The group as it is now."""
-        twin = Group(self.touched)
-        twin.hits, twin.reported = self.hits.copy(), self.reported
-        return twin
+
+class Journal:
+    """What the batch at hand has changed in the groups, so that it can be taken back.
+
+    Hits are journalled change by change: a group may hold hundreds, and most batches add one.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[Key, tuple[OrderedDict[Key, Group], Group, int | None, int] | None] = {}
+        self._splices: list[tuple[list[Hit], int, int, list[Hit]]] = []
+
+    def note(self, key: Key, home: OrderedDict[Key, Group], group: Group | None) -> None:
+        """Remember where the group stood before its first change, and its times."""
+        if key not in self._before:
+            self._before[key] = None if group is None else (home, group, group.reported, group.touched)
+
+    def splice(self, hits: list[Hit], start: int, stop: int, new: list[Hit]) -> None:
+        """Put ``new`` in the place of ``hits[start:stop]``."""
+        self._splices.append((hits, start, start + len(new), hits[start:stop]))
+        hits[start:stop] = new
+
+    def settle(self) -> None:
+        """The batch is judged: what it changed stays."""
+        self._before.clear()
+        self._splices.clear()
+
+    def undo(self, *homes: OrderedDict[Key, Group]) -> None:
+        """Take back every change since ``settle``; the groups touched count as the latest used."""
+        for hits, start, stop, old in reversed(self._splices):
+            hits[start:stop] = old
+        for key, kept in self._before.items():
+            for home in homes:
+                home.pop(key, None)
+            if kept is not None:
+                place, group, reported, touched = kept
+                group.reported, group.touched = reported, touched
+                place[key] = group
+        self.settle()
 
 
 class Correlator:
@@ -90,7 +123,7 @@ class Correlator:
         # Groups of an ordered correlation whose first rule has not hit. They wait apart, so that
         # a stream of ordinary second steps (every executed tool) cannot evict the first steps.
         self._waiting: OrderedDict[Key, Group] = OrderedDict()
-        self._before: dict[Key, tuple[OrderedDict[Key, Group], Group] | None] = {}
+        self._journal = Journal()
 
     def add(self, key: Key, hit: Hit, again: bool = False) -> tuple[Hit, ...]:
         """Take one hit; the hits that make a finding, in time order, or nothing.
@@ -127,37 +160,27 @@ class Correlator:
         group = home.get(key)
         if group is None:
             waited = self._waiting.pop(key, None)
-            self._note(key, self._waiting, waited)
+            self._journal.note(key, self._waiting, waited)
             group = waited or Group(self._now)
             if self.spec.kind == "temporal_ordered" and hit.base != 0:
                 home = self._waiting
             home[key] = group
             if len(home) > (MAX_GROUPS if home is self._groups else MAX_WAITING):
-                self._note(*_evicted(home))
+                self._journal.note(*_evicted(home))
                 self.evicted += home is self._groups
         else:
-            self._note(key, home, group)
+            self._journal.note(key, home, group)
             home.move_to_end(key)
         group.touched = self._now
         return group
 
-    def _note(self, key: Key, home: OrderedDict[Key, Group], group: Group | None) -> None:
-        """Remember the group as it was before the batch at hand."""
-        if key not in self._before:
-            self._before[key] = None if group is None else (home, group.copy())
-
     def settle(self) -> None:
         """The batch at hand is judged: ``undo`` no longer takes it back."""
-        self._before.clear()
+        self._journal.settle()
 
     def undo(self) -> None:
-        """Take back every hit since ``settle``; the groups touched count as the latest used."""
-        for key, kept in self._before.items():
-            self._groups.pop(key, None)
-            self._waiting.pop(key, None)
-            if kept is not None:
-                kept[0][key] = kept[1]
-        self._before.clear()
+        """Take back every hit since ``settle``."""
+        self._journal.undo(self._groups, self._waiting)
 
     def _stale(self, group: Group, hit: Hit) -> bool:
         """Too late to be judged, already reported, or without the value that is counted."""
@@ -175,21 +198,22 @@ class Correlator:
                 if other.value == hit.value:
                     if other.timestamp > hit.timestamp:
                         return True
-                    del hits[at]
+                    self._journal.splice(hits, at, at + 1, [])
                     break
         return False
 
     def _insert(self, hits: list[Hit], hit: Hit) -> int | None:
         """Where the hit stands once what no window can reach, or exceeds the bound, is dropped."""
         at = bisect_right(hits, hit.timestamp, key=_time)
-        hits.insert(at, hit)
+        self._journal.splice(hits, at, at, [hit])
         gone = bisect_left(hits, hits[-1].timestamp - self.spec.span - LATENESS, key=_time)
-        del hits[:gone]
-        at -= gone
+        if gone:
+            self._journal.splice(hits, 0, gone, [])
+            at -= gone
         if len(hits) > self._limit:
             kin = [place for place, other in enumerate(hits) if self._counts or other.base == hit.base]
             if len(kin) > self._limit:
-                del hits[kin[0]]
+                self._journal.splice(hits, kin[0], kin[0] + 1, [])
                 return at - 1 if kin[0] < at else None
         return at
 
@@ -239,7 +263,7 @@ class Correlator:
     def _report(self, group: Group, last: Hit) -> None:
         group.reported = max(last.timestamp, group.reported or last.timestamp)
         if not self._counts:
-            del group.hits[: group.hits.index(last) + 1]
+            self._journal.splice(group.hits, 0, group.hits.index(last) + 1, [])
 
     def tick(self, now: int) -> None:
         """Forget groups that nothing has touched for longer than a window and the lateness.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+import numpy as np
 import polars as pl
 
 from detectors.sigma.search import Search, leaf_pattern, lower
@@ -72,9 +73,15 @@ class Matches:
     truth: pl.DataFrame
     leaf_names: dict[Leaf, str]
 
+    @functools.cached_property
+    def _rows(self) -> list[list[int]]:
+        trees, rows = np.nonzero(self.hits.to_numpy().T)
+        ends = np.searchsorted(trees, np.arange(1, self.hits.width))
+        return [part.tolist() for part in np.split(rows, ends)]
+
     def rows(self, index: int) -> list[int]:
         """The rows at which tree ``index`` holds, ascending."""
-        return self.hits[str(index)].arg_true().to_list()
+        return self._rows[index]
 
     def holds(self, leaf: Leaf, row: int) -> bool:
         """Whether the leaf holds at the row."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Protocol
 
 import polars as pl
@@ -20,26 +20,20 @@ from detectors.sigma.tree import Column
 
 MAX_KEY = 200
 
-_CONTEXT = (
-    "timestamp",
-    "ingested_at",
-    "event_id",
-    "event_type",
-    "tool_name",
-    "tenant",
-    "identity",
-    "replayed",
-    "repeat_of",
-)
+Columns = tuple[Column, ...]
+"""A field by its alternatives: the first column that says something counts."""
 
 
-@dataclass(frozen=True)
 class Found:
     """A batch with what it matched; ``narrowed`` holds the rows left to rules with absences."""
 
-    frame: pl.DataFrame
-    matches: Matches
-    narrowed: dict[int, list[int]] = field(default_factory=dict)
+    def __init__(self, frame: pl.DataFrame, matches: Matches) -> None:
+        self.frame = frame
+        self.matches = matches
+        self.narrowed: dict[int, list[int]] = {}
+        self._values: dict[str, list[Any]] = {}
+        self._texts: dict[Columns, list[str | None]] = {}
+        self._keys: dict[tuple[Columns, ...], list[Key]] = {}
 
     def rows(self, place: int) -> list[int]:
         """The rows at which the rule at this place of the matcher holds, ascending."""
@@ -50,6 +44,59 @@ class Found:
     def repeats(self) -> frozenset[int]:
         """The rows that report a call once more."""
         return frozenset(self.frame.get_column("repeat_of").is_not_null().arg_true().to_list())
+
+    def values(self, name: str) -> list[Any]:
+        """A column's values, row by row; read once for all rules."""
+        found = self._values.get(name)
+        if found is None:
+            series = self.frame.get_column(name)
+            found = (series.to_physical() if series.dtype.is_temporal() else series).to_list()
+            self._values[name] = found
+        return found
+
+    def texts(self, choice: Columns) -> list[str | None]:
+        """The first of the columns that says something, row by row, as text."""
+        found = self._texts.get(choice)
+        if found is None:
+            columns = [self.frame.get_column(column.name).cast(pl.String) for column in choice]
+            series = columns[0] if len(columns) == 1 else self.frame.select(pl.coalesce(columns)).to_series()
+            found = self._texts[choice] = series.to_list()
+        return found
+
+    def keys(self, group: tuple[Columns, ...]) -> list[Key]:
+        """The group of every row, of which a part may be None; made once for all rules."""
+        found = self._keys.get(group)
+        if found is None:
+            tenants = [tenant or "default" for tenant in self.values("tenant")]
+            found = self._keys[group] = list(zip(tenants, *map(self.texts, group), strict=True))
+        return found
+
+    @cached_property
+    def replayed(self) -> list[bool]:
+        """Whether each row was replayed."""
+        return list(map(bool, self.values("replayed")))
+
+    @cached_property
+    def times(self) -> list[int]:
+        """Time for windows, in microseconds: nothing happens after it has arrived."""
+        pairs = zip(self.values("timestamp"), self.values("ingested_at"), strict=True)
+        return [at if arrived is None else min(at, arrived) for at, arrived in pairs]
+
+    @cached_property
+    def _events(self) -> list[tuple[int, str, str, str | None, str]]:
+        # A repeated report of a call has the first one's id.
+        frame = self.frame.select(
+            pl.coalesce("repeat_of", "event_id"),
+            pl.col("event_type"),
+            pl.col("tool_name").str.slice(0, MAX_KEY),
+            pl.col("identity").fill_null("declared"),
+        )
+        return list(zip(self.times, *(column.to_list() for column in frame), strict=True))
+
+    def hit(self, row: int, base: int, value: str | None) -> Hit:
+        """The row's event as a correlation keeps it."""
+        at, event_id, event_type, tool_name, identity = self._events[row]
+        return Hit(at, base, event_id, event_type, tool_name, value, identity)
 
 
 class Judge(Protocol):
@@ -137,18 +184,20 @@ class CorrelationJudge:
 
     def judge(self, found: Found) -> Iterable[Verdict]:
         """Feed each hit in row order; an event counts once however many base rules it matches."""
-        hits: list[tuple[int, int, Key, bool, Hit]] = []
+        hits: list[tuple[int, int, Key, str | None]] = []
         taken: set[int] = set()
         for base, (place, reference) in enumerate(zip(self._places, self._spec.references, strict=True)):
             rows = found.rows(place)
             if self._spec.kind.endswith("_count") and len(self._places) > 1:
                 rows = [row for row in rows if row not in taken]
                 taken.update(rows)
-            for row, key, replayed, values in grouped(found.frame, rows, reference):
-                hits.append((row, base, key, replayed, Hit(values[0], base, *values[1:])))
-        hits.sort()
-        for row, base, key, replayed, hit in hits:
-            complete = self._lanes[replayed].add(key, hit, again=row in found.repeats)
+            counted = found.texts(reference.value) if reference.value else None
+            for row, key in keyed(found, rows, reference):
+                hits.append((row, base, key, counted[row] if counted else None))
+        hits.sort(key=itemgetter(0, 1))
+        for row, base, key, value in hits:
+            lane = self._lanes[found.replayed[row]]
+            complete = lane.add(key, found.hit(row, base, value), again=row in found.repeats)
             if complete:
                 yield Verdict(self.rule, self._bases[base], row, complete, _named(self._spec.group_by, key))
 
@@ -200,14 +249,15 @@ class AbsenceJudge:
         for absence, place, lanes in zip(self.rule.absences, self._before, self._preceding, strict=True):
             # At an equal row the question (False) comes before the answer (True): no event precedes itself.
             steps = [
-                (row, is_before, key, replayed, values[0])
+                (row, is_before, key)
                 for is_before, rows in ((False, triggers), (True, found.rows(place)))
-                for row, key, replayed, values in grouped(found.frame, rows, absence.reference)
+                for row, key in keyed(found, rows, absence.reference)
             ]
-            for row, is_before, key, replayed, timestamp in sorted(steps):
+            for row, is_before, key in sorted(steps):
+                lane = lanes[found.replayed[row]]
                 if is_before:
-                    lanes[replayed].add(key, timestamp)
-                elif lanes[replayed].seen(key, timestamp):
+                    lane.add(key, found.times[row])
+                elif lane.seen(key, found.times[row]):
                     missing[row] = False
         found.narrowed[self._place] = [row for row in triggers if missing[row]]
 
@@ -215,9 +265,7 @@ class AbsenceJudge:
         """The rows left by ``narrow``, grouped as the first alternative groups them."""
         rows = found.rows(self._place)
         first = self.rule.absences[0]
-        groups = {
-            row: _named(first.group_by, key) for row, key, *_ in grouped(found.frame, rows, first.reference)
-        }
+        groups = {row: _named(first.group_by, key) for row, key in keyed(found, rows, first.reference)}
         return [Verdict(self.rule, self.rule, row, (), groups.get(row, {})) for row in rows]
 
     def tick(self, now: int) -> None:
@@ -253,46 +301,20 @@ def _named(group_by: Sequence[str], key: Key) -> dict[str, str | None]:
     return dict(zip(group_by, key[1:], strict=False))
 
 
-Values = tuple[int, str, str, str | None, str | None, str]
-"""Time for windows (microseconds), event id (a repeated report of a call has the first one's),
-event type, tool, the counted value, identity."""
-
-
-def grouped(
-    frame: pl.DataFrame, rows: Sequence[int], reference: Reference
-) -> Iterable[tuple[int, Key, bool, Values]]:
-    """The rows with their group, whether they were replayed, and the values.
-
-    A group is the tenant, then each group-by field, and the agent where the reference adds it.
+def keyed(found: Found, rows: Sequence[int], reference: Reference) -> Iterable[tuple[int, Key]]:
+    """The rows with their group: the tenant, then each group-by field, and the agent where the
+    reference adds it.
 
     A group never spans tenants. A row that lacks a group-by field belongs to no group
     and is left out, as an unknown session is not the same session as another unknown one.
     """
     if not rows:
         return
-    # Only the columns that are needed are gathered: a frame has nearly sixty.
-    choices = (reference.value, *reference.group)
-    names = {*_CONTEXT, *(column.name for choice in choices for column in choice)}
-    picked = frame.select(sorted(names))[rows].select(
-        # Nothing happens after it has arrived: a lie about the future moves no window.
-        pl.min_horizontal("timestamp", "ingested_at").dt.timestamp("us"),
-        pl.coalesce("repeat_of", "event_id"),
-        pl.col("event_type"),
-        pl.col("tool_name").str.slice(0, MAX_KEY),
-        (_text(reference.value) if reference.value else pl.lit(None, pl.String)).alias("value"),
-        pl.col("identity").fill_null("declared"),
-        pl.col("replayed").fill_null(value=False),
-        pl.col("tenant").fill_null("default"),
-        *(_text(choice).alias(f"group{n}") for n, choice in enumerate(reference.group)),
-    )
-    for row, values in zip(rows, picked.iter_rows(), strict=True):
-        key = values[7:]
+    keys = found.keys(reference.group)
+    for row in rows:
+        key = keys[row]
         if all(key):
-            yield row, key if len(max(key, key=len)) <= MAX_KEY else _bounded(key), values[6], values[:6]
-
-
-def _text(choice: Sequence[Column]) -> pl.Expr:
-    return pl.coalesce(pl.col(column.name).cast(pl.String) for column in choice)
+            yield row, key if len(max(key, key=len)) <= MAX_KEY else _bounded(key)
 
 
 def _bounded(key: Key) -> Key:

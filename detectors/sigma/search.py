@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from detectors.sigma.tree import Parts, Regex, Text, Wild
@@ -23,6 +24,10 @@ MAX_REMEMBERED_LENGTH = 100
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
+Truths = npt.NDArray[np.bool_]
+"""Whether each leaf holds: a row for each value, a column for each leaf."""
+
+
 class Search:
     """The leaves that search one column. ``source`` is the column as read or as lowered."""
 
@@ -30,7 +35,7 @@ class Search:
         self.source = source
         self.names = list(names.values())
         self._patterns = [leaf_pattern(leaf) for leaf in names]
-        self._memory: dict[str, tuple[bool, ...]] = {}
+        self._memory: dict[str, Truths] = {}
         found = [pl.col(source).str.contains(screen) for screen in screens(self._patterns)]
         self.screen = pl.any_horizontal(found).fill_null(False).alias(source)
 
@@ -38,9 +43,9 @@ class Search:
         """Whether each leaf holds, a boolean series for each, row by row of ``values``;
         ``passed`` says which rows passed the screen.
         """
-        rows = passed.arg_true()
+        rows = np.flatnonzero(passed.to_numpy())
         nothing = pl.repeat(False, len(values), eager=True)
-        if rows.is_empty():
+        if not rows.size:
             yield from (nothing.alias(name) for name in self.names)
             return
         picked = values.gather(rows)
@@ -48,25 +53,25 @@ class Search:
         long = (distinct.str.len_bytes() > MAX_REMEMBERED_LENGTH).any()
         remembered = len(distinct) <= MAX_REMEMBERED and not long
         truths = self._remembered(picked, distinct.to_list()) if remembered else self._searched(picked)
-        for name, truth in zip(self.names, truths, strict=True):
-            yield nothing.clone().scatter(rows, truth).alias(name)
+        for name, truth in zip(self.names, truths.T, strict=True):
+            if not truth.any():
+                yield nothing.alias(name)
+                continue
+            every = np.zeros(len(values), bool)
+            every[rows] = truth
+            yield pl.Series(name, every)
 
-    def _searched(self, values: pl.Series) -> Iterator[pl.Series]:
-        for pattern in self._patterns:
-            yield values.str.contains(pattern)
+    def _searched(self, values: pl.Series) -> Truths:
+        return np.column_stack([values.str.contains(pattern).to_numpy() for pattern in self._patterns])
 
-    def _remembered(self, values: pl.Series, distinct: list[str]) -> Iterator[pl.Series]:
+    def _remembered(self, values: pl.Series, distinct: list[str]) -> Truths:
         new = [value for value in distinct if value not in self._memory]
         if new:
             if len(self._memory) + len(new) > MAX_REMEMBERED:
                 self._memory.clear()
                 new = distinct
-            columns = self._searched(pl.Series(new))
-            self._memory.update(zip(new, zip(*columns, strict=True), strict=True))
-        known = [self._memory[value] for value in distinct]
-        for place in range(len(self.names)):
-            matching = list(compress(distinct, (truths[place] for truths in known)))
-            yield values.is_in(pl.Series(matching, dtype=pl.String).implode())
+            self._memory.update(zip(new, self._searched(pl.Series(new)), strict=True))
+        return np.stack([self._memory[value] for value in values.to_list()])
 
 
 def screens(patterns: Sequence[str]) -> list[str]:

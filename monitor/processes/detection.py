@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from polars.exceptions import PanicException
@@ -31,6 +32,10 @@ from monitor.telemetry import logger
 
 IDLE_SECONDS = 0.005
 """How long to wait for the spool to grow; half of it is the mean added delay."""
+
+BATCH_SECONDS = 0.05
+"""Time from one batch to the next while events come in: the more of them are judged together,
+the less each costs."""
 
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
@@ -137,6 +142,7 @@ class Judging:
         place = watch.reader.position
         logger().info("judging", segment=place.segment, offset=place.offset)
         while True:
+            begun = time.monotonic()
             try:
                 judged = watch.step()
             except MissingSegmentError as gap:
@@ -145,6 +151,7 @@ class Judging:
                 continue
             if judged:
                 self.fault = None
+                stop.wait(max(BATCH_SECONDS - (time.monotonic() - begun), 0))
             elif stop.is_set():
                 break
             else:

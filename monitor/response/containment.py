@@ -108,7 +108,7 @@ class SilenceProof:
     def observe(self, frame: pl.DataFrame) -> list[Finding]:
         """Take in one judged micro-batch. While no order is open only who was heard is noted."""
         self._refresh()
-        live = frame.filter(~pl.col("replayed"))
+        live = frame.filter(~pl.col("replayed")) if frame.get_column("replayed").any() else frame
         rows = self._grouped(live)
         self._heard.take(rows)
         if not self._watched:

@@ -136,8 +136,8 @@ class Readers:
             {"since": since},
         )
 
-    async def agents(self) -> list[Row]:
-        """Return the agents, busiest first: ``tenant``, ``agent_id`` and what was seen of them.
+    async def agents(self, tenant: str | None = None) -> list[Row]:
+        """Return the agents, of all tenants or of one, busiest first: what was seen of each.
 
         As judged; an agent that was named only by revisions is there too, with no event.
         ``events`` is exact, ``sessions`` an estimate; ``first_seen`` and ``last_seen`` are event times.
@@ -145,8 +145,9 @@ class Readers:
         return await self.select(
             f"SELECT tenant, agent_id, countIf({JUDGED}) AS events, uniq(session_id) AS sessions, "  # noqa: S608
             "min(timestamp) AS first_seen, max(timestamp) AS last_seen FROM events "
+            "WHERE {every:Bool} OR tenant = {tenant:String} "
             "GROUP BY tenant, agent_id ORDER BY events DESC, tenant, agent_id LIMIT {limit:UInt32}",
-            {"limit": MOST_ROWS},
+            {"every": tenant is None, "tenant": tenant or "", "limit": MOST_ROWS},
         )
 
     def close(self) -> None:

@@ -166,6 +166,23 @@ class AlertDetail(AlertSummary):
         )
 
 
+class AgentSeen(BaseModel):
+    """An agent in the stored history; ``sessions`` is an estimate, times are event times (ISO 8601)."""
+
+    tenant: str
+    agent_id: str
+    events: int
+    sessions: int
+    first_seen: str
+    last_seen: str
+
+
+class AgentPage(BaseModel):
+    """The agents seen, busiest first; 10,000 at most."""
+
+    items: list[AgentSeen]
+
+
 class Change(BaseModel):
     """A change to an alert. Closing needs a verdict and a reason.
 
