@@ -23,6 +23,10 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.installed
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
+$(VENV)/.clickhouse: tests/fetch-clickhouse | $(BIN)/python
+	@tests/fetch-clickhouse $(VENV)/clickhouse
+	@touch $@
+
 install: $(VENV)/.installed ## Set up .venv with the locked requirements
 
 dev: $(VENV)/.dev ## The same, with what the tests need
@@ -30,13 +34,13 @@ dev: $(VENV)/.dev ## The same, with what the tests need
 demo: install ## Run the main job: daemon, simulated fleet, a real stop; prints a URL
 	$(BIN)/watchkeeper demo
 
-test: dev ## Lint, types and the whole suite
+test: dev $(VENV)/.clickhouse ## Lint, types and the whole suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow"
 
-test-slow: dev ## The long runs too: twenty seeds of the demo
+test-slow: dev $(VENV)/.clickhouse ## The long runs too: twenty seeds of the demo
 	$(BIN)/pytest
 
 lint: dev ## Mend what can be mended by itself

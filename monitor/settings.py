@@ -182,8 +182,27 @@ class StoreSettings(Section):
     """Where events are kept."""
 
     dsn: SecretStr | None = Field(
-        None, description="clickhouse://user:password@host:8123/database; embedded chDB where absent"
+        None,
+        description="clickhouse://host:8123/database, clickhouses:// for TLS; embedded chDB where absent",
     )
+    user: str | None = Field(None, description="user of the server, where the dsn names none")
+    password: SecretStr | None = Field(None, description="its password, where the dsn has none")
+    password_file: Path | None = Field(None, description="file that holds the password, instead")
+    ca_file: Path | None = Field(None, description="certificates to trust, beside the system's")
+    client_cert: Path | None = Field(None, description="certificate to show to the server")
+    client_key: Path | None = Field(None, description="its private key")
+    connect_seconds: float = Field(5, gt=0, description="how long the server may take to answer at all")
+    answer_seconds: float = Field(30, gt=0, description="how long it may take for one insert or query")
+
+    @model_validator(mode="after")
+    def _one_password(self) -> StoreSettings:
+        if self.password and self.password_file:
+            raise ValueError("password and password_file are both set; keep one")
+        if self.dsn is not None:
+            scheme = urlsplit(self.dsn.get_secret_value()).scheme
+            if scheme not in ("clickhouse", "clickhouses", "http", "https"):
+                raise ValueError("dsn must begin with clickhouse:// or, for TLS, clickhouses://")
+        return self
 
 
 class DetectionSettings(Section):

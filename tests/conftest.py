@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 REQUIRED = frozenset(filter(None, os.environ.get("TESTS_REQUIRE", "").split(",")))
-"""Markers (``browser``, later ``server`` and ``broker``) whose tests must run, not skip."""
+"""Markers (``browser``, ``server``, later ``broker``) whose tests must run, not skip."""
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from detectors.base import stable_id
-from monitor.events import BY_NAME, Kind
-from monitor.sources.mapping import Common, EventRule, Mapping, Operation, Source, Sources
+from monitor.sources.mapping import Common, EventRule, Mapping, Operation
+from monitor.sources.origin import LEFT_OUT, Origin
 from monitor.sources.otlp import ERROR, Span, SpanEvent
-from monitor.sources.reading import Line, Reader, decoded, first, gather, holds, reader, spoken, text
-
-UNKNOWN_SERVICE = "unknown_service"
-"""The service of a span that names none (OTel resource conventions, service.name)."""
+from monitor.sources.picking import Picked, Picker, naming, picker, taking
+from monitor.sources.reading import Line, Reader, holds, reader, text
 
 UNMAPPED = "telemetry.unmapped"
 
@@ -25,7 +23,6 @@ MOST_ATTRIBUTES = 120
 """What a record says beyond this many attributes stands together in one, as JSON."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBERS = {c.name: c.kind for c in BY_NAME.values() if c.kind in (Kind.INTEGER, Kind.FLOAT)}
 
 
 @dataclass(slots=True)
@@ -37,14 +34,29 @@ class Draft:
     final: bool
 
 
+Test = Callable[[Line], bool]
+Taking = list[tuple[tuple[str, ...], Reader]]
+
+
+@dataclass(slots=True)
+class Rule:
+    """An event rule ready to be applied."""
+
+    rule: EventRule
+    when: list[Test]
+    unless: list[Test]
+    columns: list[tuple[str, Picker]]
+    final: bool
+
+
 @dataclass(slots=True)
 class Compiled:
     """An operation ready to be applied."""
 
     operation: Operation
-    agent: list[tuple[str | None, Reader]]
-    when: list[Callable[[Line], bool]]
-    events: list[tuple[EventRule, list[Callable[[Line], bool]], list[Callable[[Line], bool]]]]
+    agent: Taking
+    when: list[Test]
+    rules: list[Rule]
 
 
 @dataclass(slots=True)
@@ -55,7 +67,7 @@ class Said:
     """
 
     agent_id: str | None = None
-    inherited: dict[str, tuple[int, object]] = field(default_factory=dict)
+    inherited: dict[str, tuple[int, str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     delegated_by: str | None = None
 
@@ -71,72 +83,99 @@ class Dialect:
         self._absent = frozenset(common.absent)
         self._operation = [reader(source, self._absent) for source in mapping.operation]
         self._named = [source for source in mapping.operation if isinstance(source, str)]
-        self._agent = self._readers(mapping.agent)
-        self._delegated_by = self._readers(mapping.delegated_by)
-        self._inherited = {column: self._readers(sources) for column, sources in mapping.inherited.items()}
-        self._columns = {column: self._readers(sources) for column, sources in mapping.columns.items()}
-        self._shared = {**common.shared, **mapping.shared}
+        self._agent = taking(mapping.agent, self._absent)
+        self._delegated_by = taking(mapping.delegated_by, self._absent)
+        self._inherited = {
+            column: taking(sources, self._absent) for column, sources in mapping.inherited.items()
+        }
+        self._shared = [*{**common.shared, **mapping.shared}.items()]
+        self._pickers: dict[str, Picker] = {}
         self._operations: dict[str, list[Compiled]] = {}
         for operation in mapping.operations:
+            compiled = self._compiled(operation)
             for name in operation.names:
-                self._operations.setdefault(name, []).append(self._compiled(operation))
-
-    def _readers(self, sources: Sources) -> list[tuple[str | None, Reader]]:
-        """Each source as a function, with the attribute that it uses up."""
-        return [(_whole(source), reader(source, self._absent)) for source in sources]
+                self._operations.setdefault(name, []).append(compiled)
 
     def _compiled(self, operation: Operation) -> Compiled:
+        last = len(operation.events) - 1
         return Compiled(
             operation,
-            [*self._agent, *self._readers(operation.agent)],
+            [*self._agent, *taking(operation.agent, self._absent)],
             [holds(condition, self._absent) for condition in operation.when],
             [
-                (
+                Rule(
                     rule,
                     [holds(condition, self._absent) for condition in rule.when],
                     [holds(condition, self._absent) for condition in rule.unless],
+                    [(column, self._picker(column)) for column in rule.columns],
+                    place == last or rule.at == "end",
                 )
-                for rule in operation.events
+                for place, rule in enumerate(operation.events)
             ],
         )
 
+    def _picker(self, column: str) -> Picker:
+        known = self._pickers.get(column)
+        if known is None:
+            mapping = self._mapping
+            known = self._pickers[column] = picker(
+                column,
+                mapping.columns.get(column, ()),
+                self._absent,
+                mapping.gathered.get(column),
+                mapping.messages.get(column, ()),
+            )
+        return known
+
     def operation(self, line: Line) -> tuple[str, Compiled] | None:
         """The operation of the first span of the line, and its name."""
-        name = first(look(line) for look in self._operation)
+        for look in self._operation:
+            name = look(line)
+            if name is not None:
+                break
+        else:
+            return None
         for compiled in self._operations.get(name, ()) if isinstance(name, str) else ():
             if all(test(line) for test in compiled.when):
                 return name, compiled
         return None
 
-    def says(self, line: Line, compiled: Compiled | None) -> Said:
-        """What the first span of the line says by itself."""
+    def says(self, line: Line, compiled: Compiled | None, service: str) -> Said:
+        """What the first span of the line, which comes from ``service``, says by itself."""
         said = Said(used=set(self._named))
-        service = service_of(line[0], self._common)
-        name, agent = _taken(compiled.agent if compiled else self._agent, line)
-        if agent is not None:
-            said.agent_id = f"{service}{self._common.separator}{text(agent)}"
-            said.used.add(name or "")
-        _, giver = _taken(self._delegated_by, line)
-        if giver is not None:
-            said.delegated_by = f"{service}{self._common.separator}{text(giver)}"
+        prefix = f"{service}{self._common.separator}"
+        for used, look in compiled.agent if compiled else self._agent:
+            agent = _name(look, line)
+            if agent is not None:
+                said.agent_id = prefix + agent
+                said.used.update(used)
+                break
+        for _, look in self._delegated_by:
+            giver = _name(look, line)
+            if giver is not None:
+                said.delegated_by = prefix + giver
+                break
         for column, readers in self._inherited.items():
-            for rank, (name, look) in enumerate(readers):
-                value = look(line)
+            for rank, (used, look) in enumerate(readers):
+                value = _name(look, line)
                 if value is not None:
-                    said.inherited[column] = rank, fitting(column, value)
-                    said.used.add(name or "")
+                    said.inherited[column] = rank, value
+                    said.used.update(used)
                     break
         return said
 
-    def shared(self, span: Span) -> Iterator[tuple[str, str, object]]:
+    def shared(self, span: Span) -> Iterator[tuple[str, str, str]]:
         """Column, attribute and value of what the span or its resource says."""
-        own, resource = span.attributes, span.resource
-        for column, names in self._shared.items():
+        own, resource, absent = span.attributes, span.resource, self._absent
+        for column, names in self._shared:
             for attributes in (own, resource):
                 for name in names:
                     value = attributes.get(name)
-                    if value is not None and not (value.__class__ is str and value in self._absent):
-                        yield column, name, fitting(column, value)
+                    if value is None or (value.__class__ is str and value in absent):
+                        continue
+                    named = naming(value)
+                    if named is not None:
+                        yield column, name, named
                         break
                 else:
                     continue
@@ -146,45 +185,35 @@ class Dialect:
         """The events of a span, without what it inherits."""
         span, used = line[0], set[str]()
         # an event at the start and one at the end carry much the same
-        read: dict[str, tuple[set[str], object]] = {}
-        last = len(compiled.events) - 1
-        for place, (rule, when, unless) in enumerate(compiled.events):
-            skipped = (unless and all(test(line) for test in unless)) or not all(test(line) for test in when)
-            if skipped:
+        read: dict[str, Picked] = {}
+        for one in compiled.rules:
+            if one.unless and all(test(line) for test in one.unless):
                 continue
-            columns: dict[str, object] = {**_instant(rule.type, span, rule.at), **rule.sets}
-            for column in rule.columns:
-                if column not in read:
-                    read[column] = self._column(column, line)
-                names, value = read[column]
-                if value is not None:
-                    columns[column] = value
-                    used |= names
+            if one.when and not all(test(line) for test in one.when):
+                continue
+            columns = _instant(one.rule.type, span, one.rule.at)
+            columns.update(one.rule.sets)
+            for column, pick in one.columns:
+                picked = read.get(column)
+                if picked is None:
+                    picked = read[column] = pick(line)
+                if picked[1] is not None:
+                    columns[column] = picked[1]
+                    used.update(picked[0])
             if columns.get("policy_decision") == "deny":
                 columns["outcome"] = "blocked"
-            yield Draft(columns, used, place == last or rule.at == "end")
+            yield Draft(columns, used, one.final)
 
-    def _column(self, column: str, line: Line) -> tuple[set[str], object]:
-        attributes = line[0].attributes
-        if texts := self._mapping.messages.get(column):
-            found = first(spoken(asked, attributes) for asked in texts)
-            if found is not None:
-                return set(), found
-        if gathered := self._mapping.gathered.get(column):
-            taken, value = gather(gathered, attributes)
-            if value is not None:
-                return taken, value
-        name, raw = _taken(self._columns.get(column, ()), line)
-        return ({name} if name else set()), None if raw is None else fitting(column, raw)
-
-    def finish(self, draft: Draft, span: Span, used: set[str]) -> None:
+    def finish(self, draft: Draft, span: Span, origin: Origin, used: set[str]) -> None:
         """Outcome, latency and error at the span's end, and in attributes all that no column took."""
         columns, gone = draft.columns, used | draft.used
         failures, others = _exceptions(span.events)
         columns["latency_ms"] = (span.end - span.start) / 1e6
         attributes: dict[str, Any] = {k: v for k, v in span.attributes.items() if k not in gone}
-        attributes |= {f"resource.{k}": v for k, v in span.resource.items() if k not in gone}
-        attributes |= {"span.name": span.name, "span.kind": span.kind}
+        attributes |= {f"resource.{k}": v for k, v in origin.kept.items() if k not in gone}
+        attributes["span.name"], attributes["span.kind"] = span.name, span.kind
+        if origin.left_out:
+            attributes[LEFT_OUT] = origin.left_out
         if failures:
             attributes |= {k: v for k, v in failures[0].items() if k.startswith("exception.stacktrace")}
         if span.status == ERROR:
@@ -208,35 +237,14 @@ class Dialect:
         return next((name for name, types in outcomes if last in types), "failure")
 
 
-def service_of(span: Span, common: Common) -> str:
-    """The service that a span comes from."""
-    for name in common.service:
-        service = span.resource.get(name)
-        # SDKs fill in unknown_service:<executable>, which is not the same twice.
-        if isinstance(service, str) and service not in common.absent:
-            return UNKNOWN_SERVICE if service.startswith(UNKNOWN_SERVICE) else service
-    return UNKNOWN_SERVICE
-
-
 def unmapped(span: Span) -> Draft:
     """A record that no dialect maps, as the event that keeps it."""
     return Draft(_instant(UNMAPPED, span, "end"), set(), final=True)
 
 
-def _whole(source: str | Source) -> str | None:
-    """The attribute that the source uses up, so that it need not be kept a second time."""
-    if isinstance(source, str):
-        return source
-    partly = source.path or source.pattern or source.up or source.event or source.values
-    return None if partly else source.attribute
-
-
-def _taken(readers: Sequence[tuple[str | None, Reader]], line: Line) -> tuple[str | None, Any]:
-    for name, look in readers:
-        value = look(line)
-        if value is not None:
-            return name, value
-    return None, None
+def _name(look: Reader, line: Line) -> str | None:
+    value = look(line)
+    return None if value is None else naming(value)
 
 
 def _instant(event_type: str, span: Span, at: str) -> dict[str, object]:
@@ -268,21 +276,9 @@ def _exceptions(events: list[SpanEvent]) -> tuple[list[dict[str, Any]], list[dic
 
 def _bounded(attributes: dict[str, Any]) -> dict[str, str]:
     """Attributes as text; those beyond ``MOST_ATTRIBUTES`` together in ``span.more_attributes``."""
+    if len(attributes) <= MOST_ATTRIBUTES:
+        return {name: text(value) for name, value in attributes.items()}
     names = [*attributes]
     kept = {name: text(attributes[name]) for name in names[:MOST_ATTRIBUTES]}
-    if more := names[MOST_ATTRIBUTES:]:
-        kept["span.more_attributes"] = text({name: attributes[name] for name in more})
+    kept["span.more_attributes"] = text({name: attributes[name] for name in names[MOST_ATTRIBUTES:]})
     return kept
-
-
-def fitting(column: str, value: Any) -> object:
-    """A value as the column's type; None where it does not fit, so that it stays an attribute."""
-    kind = _NUMBERS.get(column)
-    if kind is None:
-        return text(value)
-    number = decoded(value)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return None
-    if kind is Kind.FLOAT:
-        return float(number) if abs(number) < 2**63 else None
-    return int(number) if number == int(number) and abs(number) < 2**63 else None

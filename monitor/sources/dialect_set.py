@@ -13,9 +13,10 @@ import yaml
 
 from monitor.events import BY_NAME, EVENT_TYPES
 from monitor.sources.context import SpanContext
-from monitor.sources.dialect import Compiled, Dialect, Draft, Said, service_of, unmapped
+from monitor.sources.dialect import Compiled, Dialect, Draft, Said, unmapped
 from monitor.sources.folding import Report, fold, give, name_givers
 from monitor.sources.mapping import Common, Mapping
+from monitor.sources.origin import Origin, Origins
 from monitor.sources.otlp import Span
 
 FOLDER = Path(__file__).parent / "dialects"
@@ -53,6 +54,7 @@ class Part:
     index: int
     span: Span
     line: Sequence[Span]
+    origin: Origin
     dialect: Dialect
     name: str | None
     compiled: Compiled | None
@@ -118,6 +120,7 @@ class Dialects:
 
     def _parts(self, records: Sequence[Span]) -> list[Part]:
         family = {(one.trace_id, one.span_id): one for one in records if one.record == "span"}
+        origins = Origins(self._common)
         known: dict[int, Part] = {}
         parts = []
         for index, record in enumerate(records):
@@ -125,7 +128,9 @@ class Dialects:
             dialect = next((d for d in self._dialects if not d.any_of.isdisjoint(record.attributes)), None)
             chosen = dialect or self._by_name(record) or self._dialects[0]
             name, compiled = chosen.operation(line) or (None, None)
-            part = Part(index, record, line, chosen, name, compiled, chosen.says(line, compiled))
+            origin = origins.of(record.resource)
+            said = chosen.says(line, compiled, origin.service)
+            part = Part(index, record, line, origin, chosen, name, compiled, said)
             known[id(record)] = part
             parts.append(part)
         for part in parts:
@@ -159,7 +164,7 @@ class Dialects:
             if id(draft) in folded:
                 continue
             if draft.final:
-                part.dialect.finish(draft, part.span, part.used)
+                part.dialect.finish(draft, part.span, part.origin, part.used)
             event = {**part.context, **draft.columns}
             at = event["timestamp"]
             assert isinstance(at, datetime)
@@ -172,7 +177,7 @@ class Dialects:
         agent_id = next((one.agent_id for one in said if one.agent_id), None)
         speaks = part.dialect.name if part.compiled else UNKNOWN
         context: dict[str, object] = {
-            "agent_id": agent_id or service_of(span, self._common),
+            "agent_id": agent_id or part.origin.service,
             "source": f"{speaks} {span.scope} {span.scope_version}".strip(),
         }
         if span.trace_id:

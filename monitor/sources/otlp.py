@@ -118,14 +118,38 @@ def checked(read: Callable[[Values], Span]) -> Span | Rejected:
     return span
 
 
+Resource = dict[str, Any] | Rejected
+"""The attributes of a group's resource, or its fault, which is one of each record in the group."""
+
+
+def resource_of(read: Callable[[Values], dict[str, Any]]) -> Resource:
+    """A group's resource, read once for all its records."""
+    try:
+        return read(Values())
+    except Rejected as fault:
+        return fault
+
+
+def known(resource: Resource) -> dict[str, Any]:
+    """The resource. Raises Rejected where it has a fault."""
+    if isinstance(resource, Rejected):
+        raise Rejected(f"resource: {resource.reason}")
+    return resource
+
+
 def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Attributes by name. Raises Rejected at a name that repeats."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise Rejected(f"the attribute {excerpt(key)} stands twice; send it once")
+            raise repeated(key)
         found[key] = value
     return found
+
+
+def repeated(key: str) -> Rejected:
+    """The fault of a record that says one attribute twice."""
+    return Rejected(f"the attribute {excerpt(key)} stands twice; send it once")
 
 
 def finite(value: float) -> float | str:
@@ -147,7 +171,7 @@ def decode_protobuf(body: bytes, most: int) -> list[Span | Rejected]:
     return [
         checked(partial(_span, span, scoped.scope, resource))
         for group in request.resource_spans
-        for resource in (_resource(group),)
+        for resource in (resource_of(partial(_attributes, group.resource.attributes)),)
         for scoped in group.scope_spans
         for span in scoped.spans
     ]
@@ -166,7 +190,7 @@ def decode_logs(body: bytes, most: int) -> list[Span | Rejected]:
     return [
         checked(partial(_log, record, scoped.scope, resource))
         for group in request.resource_logs
-        for resource in (_resource(group),)
+        for resource in (resource_of(partial(_attributes, group.resource.attributes)),)
         for scoped in group.scope_logs
         for record in scoped.log_records
     ]
@@ -180,21 +204,8 @@ def _parsed(request: Any, body: bytes, signal: str) -> Any:
     return request
 
 
-def _resource(group: Any) -> dict[str, Any] | Rejected:
-    """A group's resource, read once for all its records; a fault is one of each of them."""
-    try:
-        return _attributes(group.resource.attributes, Values())
-    except Rejected as fault:
-        return fault
-
-
-def _known(resource: dict[str, Any] | Rejected) -> dict[str, Any]:
-    if isinstance(resource, Rejected):
-        raise Rejected(resource.reason)
-    return resource
-
-
-def _span(span: Any, scope: Any, resource: dict[str, Any] | Rejected, values: Values) -> Span:
+def _span(span: Any, scope: Any, resource: Resource, values: Values) -> Span:
+    status = span.status
     return Span(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
@@ -203,10 +214,10 @@ def _span(span: Any, scope: Any, resource: dict[str, Any] | Rejected, values: Va
         kind=KINDS[span.kind] if 0 <= span.kind < len(KINDS) else KINDS[0],
         start=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
-        status=span.status.code,
-        status_message=span.status.message,
+        status=status.code,
+        status_message=status.message,
         attributes=_attributes(span.attributes, values),
-        resource=_known(resource),
+        resource=known(resource),
         scope=scope.name,
         scope_version=scope.version,
         events=[SpanEvent(e.name, e.time_unix_nano, _attributes(e.attributes, values)) for e in span.events],
@@ -214,7 +225,7 @@ def _span(span: Any, scope: Any, resource: dict[str, Any] | Rejected, values: Va
     )
 
 
-def _log(record: Any, scope: Any, resource: dict[str, Any] | Rejected, values: Values) -> Span:
+def _log(record: Any, scope: Any, resource: Resource, values: Values) -> Span:
     return log_record(
         trace_id=record.trace_id.hex(),
         span_id=record.span_id.hex(),
@@ -223,7 +234,7 @@ def _log(record: Any, scope: Any, resource: dict[str, Any] | Rejected, values: V
         severity=record.severity_text,
         body=_value(record.body, 0, values),
         attributes=_attributes(record.attributes, values),
-        resource=_known(resource),
+        resource=known(resource),
         scope=scope.name,
         scope_version=scope.version,
     )
@@ -267,7 +278,14 @@ def log_record(
 
 def _attributes(pairs: Any, values: Values, depth: int = 0) -> dict[str, Any]:
     values.take(len(pairs))
-    return unique((pair.key, _value(pair.value, depth, values)) for pair in pairs)
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, value = pair.key, pair.value
+        if key in found:
+            raise repeated(key)
+        # most values are texts, and asking which kind a value is costs as much as reading it
+        found[key] = value.string_value or _value(value, depth, values)
+    return found
 
 
 def _value(value: Any, depth: int, values: Values) -> Any:

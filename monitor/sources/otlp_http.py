@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from monitor.settings import EdgeSettings
-from monitor.sources.dialect_set import Dialects
+from monitor.sources.dialect_set import Dialects, Mapped
 from monitor.sources.door import Door
 from monitor.sources.gate import Rejected, Rejection
 from monitor.sources.keys import Sender
@@ -27,8 +27,8 @@ MOST_EVENTS = 4
 
 OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics")
 
-LARGE_BYTES = 256 << 10
-"""A body beyond this is decoded in a thread, so that it holds up nobody else."""
+LARGE_BYTES = 64 << 10
+"""A body beyond this is decoded and mapped in a thread, so that it holds up nobody else."""
 
 Decoder = Callable[[bytes, int], list[Span | Rejected]]
 
@@ -64,7 +64,8 @@ class OtlpRoutes:
         await self._door.read(request, sender)
         self._intake.committer.counters.dropped_metric_requests += 1
         kind = content_type(request)
-        return Response(response("metrics", 0, "", kind == JSON), media_type=kind)
+        as_json = kind == JSON
+        return Response(response("metrics", 0, "", as_json), media_type=JSON if as_json else PROTOBUF)
 
     async def _export(self, request: Request, signal: Literal["traces", "logs"]) -> Response:
         sender = await self._door.sender(request)
@@ -75,18 +76,24 @@ class OtlpRoutes:
             await self._door.refuse(sender, 415, f"send Content-Type {PROTOBUF} or {JSON}", raw)
         try:
             if len(raw) > LARGE_BYTES:
-                records = await asyncio.to_thread(decode, raw, self._most)
+                records, mapped = await asyncio.to_thread(self._read, decode, raw)
             else:
-                records = decode(raw, self._most)
+                records, mapped = self._read(decode, raw)
         except BadBodyError as fault:
             await self._door.refuse(sender, fault.status, fault.reason, raw)
-        refused = await self._take(sender, records, Alone(raw, signal, kind == JSON))
+        refused = await self._take(sender, records, mapped, Alone(raw, signal, kind == JSON))
         message = f"{len(refused)} records were refused; the first: {refused[0].reason}" if refused else ""
         return Response(response(signal, len(refused), message, kind == JSON), media_type=kind)
 
-    async def _take(self, sender: Sender, records: list[Span | Rejected], alone: Alone) -> list[Rejection]:
-        """Map the good records and keep their events; one rejection for each record that was refused."""
-        mapped = self._dialects.map([one for one in records if isinstance(one, Span)])
+    def _read(self, decode: Decoder, raw: bytes) -> tuple[list[Span | Rejected], Mapped]:
+        """The records of a body, and what the good ones become. Raises BadBodyError."""
+        records = decode(raw, self._most)
+        return records, self._dialects.map([one for one in records if isinstance(one, Span)])
+
+    async def _take(
+        self, sender: Sender, records: list[Span | Rejected], mapped: Mapped, alone: Alone
+    ) -> list[Rejection]:
+        """Keep the events of the good records; one rejection for each record that was refused."""
         faults = [fault for fault in records if isinstance(fault, Rejected)]
         good = [ordinal for ordinal, one in enumerate(records) if isinstance(one, Span)]
         bad = [ordinal for ordinal, one in enumerate(records) if isinstance(one, Rejected)]

@@ -22,12 +22,15 @@ from monitor.sources.otlp import (
     KINDS,
     MAX_DEPTH,
     BadBodyError,
+    Resource,
     Span,
     SpanEvent,
     Values,
     checked,
     finite,
+    known,
     log_record,
+    resource_of,
     too_many,
     unique,
 )
@@ -75,20 +78,20 @@ def _decoded(
 
 def _records(
     request: Any, groups_name: str, scoped_name: str, records_name: str
-) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[Any, dict[str, Any], Resource]]:
     """Each record with its scope and its resource, as they stand in the JSON."""
     groups = _get(_object(request, "the body"), groups_name, list)
     if not groups and request:
         raise Rejected(f"{groups_name}: missing; send an OTLP/JSON export request of this path's signal")
     for group in groups:
-        resource = _get(_object(group, groups_name), "resource", dict)
+        resource = resource_of(partial(_pairs, _get(_object(group, groups_name), "resource", dict)))
         for scoped in _get(group, scoped_name, list):
             scope = _get(_object(scoped, scoped_name), "scope", dict)
             for record in _get(scoped, records_name, list):
                 yield record, scope, resource
 
 
-def _span(span: Any, scope: dict[str, Any], resource: dict[str, Any], values: Values) -> Span:
+def _span(span: Any, scope: dict[str, Any], resource: Resource, values: Values) -> Span:
     status = _get(_object(span, "spans"), "status", dict)
     kind = _enum(span.get("kind"), _KIND_NUMBERS, "kind")
     return Span(
@@ -102,7 +105,7 @@ def _span(span: Any, scope: dict[str, Any], resource: dict[str, Any], values: Va
         status=_enum(status.get("code"), _STATUS_NUMBERS, "status.code"),
         status_message=_get(status, "message", str),
         attributes=_pairs(span, values),
-        resource=_pairs(resource, values),
+        resource=known(resource),
         scope=_get(scope, "name", str),
         scope_version=_get(scope, "version", str),
         events=[_event(event, values) for event in _get(span, "events", list)],
@@ -118,7 +121,7 @@ def _event(event: Any, values: Values) -> SpanEvent:
     return SpanEvent(_get(event, "name", str), time, _pairs(event, values))
 
 
-def _log(record: Any, scope: dict[str, Any], resource: dict[str, Any], values: Values) -> Span:
+def _log(record: Any, scope: dict[str, Any], resource: Resource, values: Values) -> Span:
     time = _integer(_object(record, "logRecords").get("timeUnixNano"), "timeUnixNano")
     return log_record(
         trace_id=_hex(record, "traceId"),
@@ -128,7 +131,7 @@ def _log(record: Any, scope: dict[str, Any], resource: dict[str, Any], values: V
         severity=_get(record, "severityText", str),
         body=_any(record.get("body"), 0, values),
         attributes=_pairs(record, values),
-        resource=_pairs(resource, values),
+        resource=known(resource),
         scope=_get(scope, "name", str),
         scope_version=_get(scope, "version", str),
     )

@@ -20,6 +20,9 @@ Reader = Callable[[Line], Any]
 MAX_GATHERED = 2_000
 """Flattened attributes that are put together; what is beyond stays as it is."""
 
+MAX_SEARCHED = 4096
+"""Characters of a value in which a pattern is looked for: thousands may look into one ancestor's."""
+
 MAX_PARTS = 16
 """Parts of a flattened name; what is beyond stays one."""
 
@@ -135,7 +138,7 @@ def _at(value: Any, path: Iterable[str | int]) -> Any:
 
 
 def _found(pattern: re.Pattern[str], value: Any) -> str | None:
-    match = pattern.search(value) if isinstance(value, str) else None
+    match = pattern.search(value, 0, MAX_SEARCHED) if isinstance(value, str) else None
     return None if match is None else match[1] if pattern.groups else match[0]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
@@ -23,7 +23,7 @@ from clickhouse_connect.driver import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from monitor.events import COLUMNS, Kind
-from monitor.settings import Settings
+from monitor.settings import Settings, StoreSettings
 from monitor.store.schema import migrate_events
 
 DATABASE = "watchkeeper"
@@ -53,8 +53,8 @@ class EventStore:
         StoreError where another process holds the folder or the server cannot be reached,
         and MigrationError where a newer version of Watchkeeper has written the database.
         """
-        dsn = settings.store.dsn
-        writer, connect = _server(dsn.get_secret_value()) if dsn else _embedded(settings.data / "clickhouse")
+        store = settings.store
+        writer, connect = _server(store) if store.dsn else _embedded(settings.data / "clickhouse")
         try:
             migrate_events(writer)
         except Exception:
@@ -140,26 +140,57 @@ def placed(table: pa.Table, segment: int) -> pa.Table:
     )
 
 
-def _server(dsn: str) -> tuple[Client, Connect]:
-    parts = urlsplit(dsn)
-    database = parts.path.strip("/") or DATABASE
-    if not re.fullmatch(r"\w+", database):
-        raise StoreError("store.dsn: the database's name may hold only letters, digits and underscores")
-    options: dict[str, Any] = {
-        "dsn": urlunsplit(parts._replace(path="")),
-        # a session would refuse a second query while the first one runs
-        "autogenerate_session_id": False,
-        "tz_mode": "aware",
-    }
+def _server(store: StoreSettings) -> tuple[Client, Connect]:
+    options, database = _options(store)
     try:
         client = clickhouse_connect.get_client(**options)
         client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
     except ClickHouseError as error:
         raise StoreError(
-            f"ClickHouse at {parts.hostname} cannot be used: {error}; check store.dsn and the server"
+            f"ClickHouse at {options['host']} cannot be used: {error}; check the settings under store"
         ) from None
     client.database = database
     return client, partial(clickhouse_connect.get_client, **options, database=database)
+
+
+def _options(store: StoreSettings) -> tuple[dict[str, Any], str]:
+    """What clickhouse-connect needs to reach the server, and the database's name."""
+    assert store.dsn is not None
+    parts = urlsplit(store.dsn.get_secret_value())
+    database = parts.path.strip("/") or DATABASE
+    if not re.fullmatch(r"\w+", database):
+        raise StoreError("store.dsn: the database's name may hold only letters, digits and underscores")
+    secure = parts.scheme in ("clickhouses", "https")
+    options: dict[str, Any] = {
+        "host": parts.hostname or "localhost",
+        "port": parts.port or (8443 if secure else 8123),
+        "secure": secure,
+        "username": unquote(parts.username) if parts.username else store.user,
+        "password": unquote(parts.password) if parts.password else _password(store),
+        "connect_timeout": store.connect_seconds,
+        "send_receive_timeout": store.answer_seconds,
+        # a session would refuse a second query while the first one runs
+        "autogenerate_session_id": False,
+        "tz_mode": "aware",
+    }
+    files = {"ca_cert": store.ca_file, "client_cert": store.client_cert, "client_cert_key": store.client_key}
+    for name, file in files.items():
+        if file is not None:
+            if not file.is_file():
+                raise StoreError(f"{file}, named in the settings under store, is not there")
+            options[name] = str(file)
+    return options, database
+
+
+def _password(store: StoreSettings) -> str:
+    if store.password_file is None:
+        return store.password.get_secret_value() if store.password else ""
+    try:
+        return store.password_file.read_text().strip()
+    except OSError as error:
+        raise StoreError(
+            f"store.password_file: {store.password_file} cannot be read: {error.strerror}"
+        ) from None
 
 
 def _embedded(folder: Path) -> tuple[Client, Connect]:

@@ -30,5 +30,5 @@ def _harm_spool(spool: Path, rng: Random) -> None:
 
 def _harm_snapshot(newest: Path, rng: Random) -> None:
     raw = newest.read_bytes()
-    torn = raw[: rng.randrange(len(raw))]
+    torn = raw[: rng.randint(0, len(raw) - 1)] if raw else raw
     newest.write_bytes(rng.choice([b"", torn, torn + bytes(len(raw) - len(torn))]))

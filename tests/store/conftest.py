@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from monitor.settings import Settings
+from monitor.settings import Settings, StoreSettings
 from monitor.store.clickhouse import EventStore
 from monitor.store.migrate import migrate_state
 from monitor.store.state import State
+from tests.clickhouse_server import ClickHouse, clickhouse
 
 
 @pytest.fixture
@@ -31,8 +33,28 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings(data=tmp_path)
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    """One real server for all tests, each with a database of its own."""
+    with clickhouse(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(params=["embedded", pytest.param("server", marks=pytest.mark.server)])
+def store(request: pytest.FixtureRequest, settings: Settings) -> Iterator[EventStore]:
+    """The store on chDB, and on a real ClickHouse server."""
+    if request.param == "server":
+        server: ClickHouse = request.getfixturevalue("server")
+        database = f"db_{uuid.uuid4().hex}"
+        settings = settings.model_copy(update={"store": StoreSettings(**server.settings(database))})
+    opened = EventStore.open(settings)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def store(settings: Settings) -> Iterator[EventStore]:
+def embedded(settings: Settings) -> Iterator[EventStore]:
+    """The store on chDB alone."""
     opened = EventStore.open(settings)
     yield opened
     opened.close()

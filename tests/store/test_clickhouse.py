@@ -151,7 +151,9 @@ def test_a_liars_times_are_kept_and_open_no_partitions(store: EventStore, ask: A
         "0001-01-01T00:00:00.000000Z",
         "9999-12-31T23:59:59.999999Z",
     ]
-    partitions = store.writer.query("SELECT DISTINCT partition FROM system.parts WHERE table = 'events'")
+    partitions = store.writer.query(
+        "SELECT DISTINCT partition FROM system.parts WHERE table = 'events' AND database = currentDatabase()"
+    )
     assert list(map(tuple, partitions.result_rows)) == [("202603",)]
 
 
@@ -235,7 +237,7 @@ def test_many_questions_at_once_are_all_answered(store: EventStore, ask: Ask) ->
     assert ask(all_at_once) == [50] * 20
 
 
-def test_a_second_process_is_told_who_holds_the_store(store: EventStore, settings: Settings) -> None:
+def test_a_second_process_is_told_who_holds_the_store(embedded: EventStore, settings: Settings) -> None:
     program = (
         "import sys, pathlib\n"
         "from monitor.settings import Settings\n"
@@ -257,8 +259,8 @@ def test_an_unreachable_server_is_named_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_inserts_pass_through_a_folder_beside_the_data(store: EventStore, settings: Settings) -> None:
-    store.insert(rows(arrived()), "t")
+def test_inserts_pass_through_a_folder_beside_the_data(embedded: EventStore, settings: Settings) -> None:
+    embedded.insert(rows(arrived()), "t")
     assert Path(tempfile.gettempdir()) == settings.data / "tmp"
     assert list((settings.data / "tmp").iterdir()) == []
 
