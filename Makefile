@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install dev demo test test-slow lint lock docs clean
+.PHONY: help install dev clickhouse demo test test-slow lint lock docs clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,9 +23,8 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.installed
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
-$(VENV)/.clickhouse: tests/fetch-clickhouse | $(BIN)/python
+clickhouse: | $(BIN)/python
 	@tests/fetch-clickhouse $(VENV)/clickhouse
-	@touch $@
 
 install: $(VENV)/.installed ## Set up .venv with the locked requirements
 
@@ -34,13 +33,13 @@ dev: $(VENV)/.dev ## The same, with what the tests need
 demo: install ## Run the main job: daemon, simulated fleet, a real stop; prints a URL
 	$(BIN)/watchkeeper demo
 
-test: dev $(VENV)/.clickhouse ## Lint, types and the whole suite
+test: dev clickhouse ## Lint, types and the whole suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow"
 
-test-slow: dev $(VENV)/.clickhouse ## The long runs too: twenty seeds of the demo
+test-slow: dev clickhouse ## The long runs too: twenty seeds of the demo
 	$(BIN)/pytest
 
 lint: dev ## Mend what can be mended by itself

@@ -24,6 +24,8 @@ from tests.daemons import until
 LIBRARY = Path(__file__).parents[1] / ".venv" / "clickhouse" / "libchdb.so"
 USER, PASSWORD = "watchkeeper", "pa ss/wo:rd"
 
+PR_SET_PDEATHSIG = 1
+
 FOREVER = (
     "SYSTEM START LISTEN HTTP; SELECT sleepEachRow(3) FROM numbers(10000000) FORMAT Null "
     "SETTINGS function_sleep_max_microseconds_per_block = 0, max_block_size = 1"
@@ -126,6 +128,7 @@ def main(library: str, path: str, port: str, config: str) -> None:
         "--query",
         FOREVER,
     ]
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no test leaves a server behind
     encoded = [argument.encode() for argument in arguments]
     loaded = ctypes.CDLL(library)
     loaded.query_stable_v2.restype = ctypes.c_void_p

@@ -7,6 +7,8 @@ import socket
 import threading
 from typing import Any
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from detectors.sigma import load_rules
 from monitor.alerting.alerts import AlertDesk
 from monitor.events import rule_fields
@@ -24,7 +26,9 @@ from monitor.telemetry import logger
 from monitor.web.app import console_app
 
 IDLE_SECONDS = 0.1
-RETRY_SECONDS = 2.0
+SHORTEST_PAUSE = 0.5
+LONGEST_PAUSE = 15.0
+"""Seconds between two tries while storing fails."""
 NICENESS = 5
 """Lower priority than edge and detection: nobody's stop waits for a page."""
 
@@ -87,15 +91,23 @@ class Storing(threading.Thread):
 
     def run(self) -> None:
         """Until told to end, and then until all that is sealed is stored or cannot be."""
+        pause = SHORTEST_PAUSE
         while True:
             try:
                 stored = self._step()
-                self.fault = None
+                self.fault, pause = None, SHORTEST_PAUSE
             except Exception as error:
                 self.fault = f"storing fails: {error}"[:500]
-                logger().exception("storing failed; the spool keeps it", retry_seconds=RETRY_SECONDS)
-                if self._stop_event.wait(RETRY_SECONDS):
+                known = isinstance(error, ClickHouseError | OSError)
+                logger().error(
+                    "storing failed; the spool keeps it",
+                    why=str(error)[:500],
+                    retry_seconds=pause,
+                    exc_info=None if known else error,
+                )
+                if self._stop_event.wait(pause):
                     return
+                pause = min(2 * pause, LONGEST_PAUSE)
                 continue
             if not stored and self._stop_event.is_set():
                 return

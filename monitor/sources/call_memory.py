@@ -47,6 +47,7 @@ class CallMemory:
         self._kin = kin
         self._max_keys = max_keys
         self._reports: OrderedDict[tuple[Any, ...], list[Report]] = OrderedDict()
+        self._models: OrderedDict[tuple[Scope, str, str], tuple[str, bool]] = OrderedDict()
 
     def first_of(self, scope: Scope, record: Any) -> str | None:
         """The id of the event that reported this call first; None where this one does.
@@ -56,6 +57,8 @@ class CallMemory:
         counts only from another source or from a span above or below, and without an id on both
         sides the spans must stand above one another in one trace.
         """
+        if record.event_type == "model.invoked":
+            return self._first_of_span(scope, record)
         if record.event_type not in REPORTED or not record.tool_name:
             return None
         if not record.source and not record.span_id:
@@ -91,6 +94,18 @@ class CallMemory:
         for key in keys:
             self._keep(key, report)
         return None
+
+    def _first_of_span(self, scope: Scope, record: Any) -> str | None:
+        """The same for a model call, which a span and a log record written in it may both report."""
+        if not record.correlation_id or not record.span_id:
+            return None
+        place = (scope, record.correlation_id, record.span_id)
+        told = record.event_id, (record.attributes or {}).get("span.kind") == "LOG"
+        known = self._models.setdefault(place, told)
+        self._models.move_to_end(place)
+        if len(self._models) > self._max_keys:
+            self._models.popitem(last=False)
+        return known[0] if known[1] != told[1] else None
 
     def _keep(self, key: tuple[Any, ...], report: Report) -> None:
         reports = self._reports.get(key)

@@ -17,6 +17,7 @@ from monitor.events import INHERITED, REPEAT_OF
 from monitor.pipeline import Intake, Receipt
 from monitor.settings import EdgeSettings, Settings
 from monitor.sources.admission import Busy
+from monitor.sources.call_memory import CallMemory
 from monitor.sources.commit import Committer
 from monitor.sources.context import SpanContext
 from monitor.sources.deadletters import DeadLetters
@@ -406,3 +407,21 @@ def test_a_call_is_still_folded_after_a_restart(tmp_path: Path) -> None:
     stored(tmp_path, report(2, 1, tool_call_id="c1"))
     rows = stored(tmp_path, report(9, None, tool_call_id="c1", source="log"))
     assert repeats(rows) == {"e9": "e2"}
+
+
+def test_a_log_record_of_a_model_call_is_a_repeat_of_its_span_and_two_calls_are_two(tmp_path: Path) -> None:
+    calls = CallMemory(lambda *_: set())
+    scope = ("key_1", False)
+
+    def told(event_id: str, kind: str, number: int) -> Any:
+        columns = {
+            **call(number, kind="model.invoked"),
+            "event_id": event_id,
+            "attributes": {"span.kind": kind},
+        }
+        return Gate(EdgeSettings()).check(columns, KEY)
+
+    assert calls.first_of(scope, told("span", "CLIENT", 1)) is None
+    assert calls.first_of(scope, told("log", "LOG", 1)) == "span"
+    assert calls.first_of(scope, told("again", "CLIENT", 1)) is None
+    assert calls.first_of(scope, told("other", "CLIENT", 2)) is None
