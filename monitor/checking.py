@@ -1,4 +1,4 @@
-"""Is this configuration usable? Settings, rules and the tests inside the rules."""
+"""Is this configuration usable? Settings, dialects, rules and the tests inside the rules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from detectors.sigma import RuleError, load_rules, run_tests
 from monitor.events import Record, arrow_batch, rule_fields
 from monitor.frames import to_frame
 from monitor.settings import Settings
+from monitor.sources.dialect_files import DialectError, load_mappings
 
 
 def check(settings: Settings) -> dict[str, Any]:
@@ -40,6 +41,10 @@ def check(settings: Settings) -> dict[str, Any]:
             for rule_id in settings.containment.rules
             if rule_id not in known
         ]
+    try:
+        load_mappings(settings.edge.dialects)
+    except DialectError as error:
+        faults.append(str(error))
     masked = settings.masked()
     return {
         "ok": not faults,

@@ -117,8 +117,8 @@ def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
     ``announce`` is called once everything answers, with the addresses and a one-time
-    login link. Raises DaemonRunning, RuleError, SettingsError or OSError before anything
-    is started where it cannot run as asked.
+    login link. Raises DaemonRunning, RuleError, DialectError, SettingsError or OSError
+    before anything is started where it cannot run as asked.
     """
     from monitor.processes import console, detection, edge
 
@@ -167,15 +167,17 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Check the rules, migrate the state database, make the local key and the login link."""
+    """Check rules and dialects, migrate the state database, make the local key and the login link."""
     from detectors.sigma import load_rules
     from monitor.events import rule_fields
+    from monitor.sources.dialect_files import load_mappings
     from monitor.sources.keys import Keys
     from monitor.store.migrate import migrate_state
     from monitor.store.state import State
     from monitor.web.auth import create_login_link
 
     rules = load_rules(settings.detection.rules, rule_fields())
+    load_mappings(settings.edge.dialects)
     migrate_state(settings.state_file)
     state = State(settings.state_file)
     try:

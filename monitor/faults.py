@@ -9,9 +9,10 @@ EXPECTED = frozenset(
         "monitor.client.Unreachable",
         "monitor.runtime.DaemonRunning",
         "monitor.settings.SettingsError",
+        "monitor.sources.dialect_files.DialectError",
         "monitor.sources.follow.place.FollowedElsewhere",
         "monitor.sources.segment.SpoolError",
-        "monitor.store.clickhouse.StoreError",
+        "monitor.store.fault.StoreError",
         "monitor.store.migrate.MigrationError",
         "builtins.OSError",
     }

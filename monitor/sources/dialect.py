@@ -11,7 +11,7 @@ from detectors.base import stable_id
 from monitor.sources.mapping import Common, EventRule, Mapping, Operation
 from monitor.sources.origin import LEFT_OUT, Origin
 from monitor.sources.otlp import ERROR, Span, SpanEvent
-from monitor.sources.picking import Picked, Picker, naming, picker, taking
+from monitor.sources.picking import Picked, Picker, fitting, naming, picker, taking
 from monitor.sources.reading import Line, Reader, holds, reader, text
 
 UNMAPPED = "telemetry.unmapped"
@@ -46,6 +46,7 @@ class Rule:
     when: list[Test]
     unless: list[Test]
     columns: list[tuple[str, Picker]]
+    sets: dict[str, object]
     final: bool
 
 
@@ -108,6 +109,7 @@ class Dialect:
                     [holds(condition, self._absent) for condition in rule.when],
                     [holds(condition, self._absent) for condition in rule.unless],
                     [(column, self._picker(column)) for column in rule.columns],
+                    {column: fitting(column, value) for column, value in rule.sets.items()},
                     place == last or rule.at == "end",
                 )
                 for place, rule in enumerate(operation.events)
@@ -192,7 +194,7 @@ class Dialect:
             if one.when and not all(test(line) for test in one.when):
                 continue
             columns = _instant(one.rule.type, span, one.rule.at)
-            columns.update(one.rule.sets)
+            columns.update(one.sets)
             for column, pick in one.columns:
                 picked = read.get(column)
                 if picked is None:

@@ -6,29 +6,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import yaml
-
-from monitor.events import BY_NAME, EVENT_TYPES
 from monitor.sources.context import SpanContext
 from monitor.sources.dialect import Compiled, Dialect, Draft, Said, unmapped
+from monitor.sources.dialect_files import load_common, load_mappings
 from monitor.sources.folding import Report, fold, give, name_givers
-from monitor.sources.mapping import Common, Mapping
+from monitor.sources.mapping import Common
 from monitor.sources.origin import Origin, Origins
 from monitor.sources.otlp import Span
 
-FOLDER = Path(__file__).parent / "dialects"
-COMMON = "common.yml"
 MAX_ANCESTORS = 64
 
 UNKNOWN = "otlp"
 """The source of records that no dialect maps."""
-
-
-class DialectError(Exception):
-    """A dialect's file cannot be used; the message names file, place and fault."""
 
 
 @dataclass
@@ -79,14 +69,8 @@ class Dialects:
 
         Raises DialectError where a file is none.
         """
-        common = _read(FOLDER / COMMON, Common)
-        shipped = [FOLDER / f"{name}.yml" for name in ("openinference", "otel_genai", "mcp")]
-        found: dict[str, Mapping] = {}
-        for file in [*own, *shipped]:
-            mapping = _read(file, Mapping)
-            _check(file, mapping)
-            found.setdefault(mapping.name, mapping)
-        return cls([Dialect(mapping, common) for mapping in found.values()], common)
+        common = load_common()
+        return cls([Dialect(mapping, common) for mapping in load_mappings(own)], common)
 
     def map(self, records: Sequence[Span]) -> Mapped:
         """Events of all records, oldest first."""
@@ -237,24 +221,3 @@ def _context(part: Part) -> SpanContext:
     if "initiator_id" in says:
         says["initiator_type"] = "user"
     return SpanContext(part.span.trace_id, part.span.span_id, part.span.parent_id, says)
-
-
-def _check(file: Path, mapping: Mapping) -> None:
-    """Raises DialectError where the mapping names what the schema does not have."""
-    rules = [rule for operation in mapping.operations for rule in operation.events]
-    named = {*mapping.inherited, *mapping.shared, *mapping.columns, *mapping.gathered, *mapping.messages}
-    named |= {column for rule in rules for column in (*rule.columns, *rule.sets)}
-    unknown = sorted(named - BY_NAME.keys()) + sorted({rule.type for rule in rules} - EVENT_TYPES.keys())
-    if unknown:
-        raise DialectError(f"{file}: no such column or event type: {', '.join(unknown)}; see docs/events.md")
-
-
-def _read(file: Path, kind: type[Any]) -> Any:
-    try:
-        return msgspec.convert(yaml.safe_load(file.read_text()), kind)
-    except OSError as error:
-        raise DialectError(f"{file}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise DialectError(f"{file}: not valid YAML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise DialectError(f"{file}: {error}; docs/dialects.md shows the form") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -25,6 +26,18 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: dict[str, str] | None = None
     value: str | None = None
     up: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, which becomes a fault of the file, where nothing can be read so."""
+        places = (self.attribute, self.event, self.field, self.value)
+        if not self.events and all(place is None for place in places):
+            raise ValueError("a source needs attribute, event, events, field or value")
+        if self.event is not None and self.attribute is None:
+            raise ValueError("event needs the attribute that is read of it")
+        try:
+            re.compile(self.pattern or "")
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r}: {error}") from None
 
 
 Sources = tuple[str | Source, ...]

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from monitor.settings import EdgeSettings
+from monitor.sources.dialect_files import MOST_EVENTS
 from monitor.sources.dialect_set import Dialects, Mapped
 from monitor.sources.door import Door
 from monitor.sources.gate import Rejected, Rejection
@@ -21,9 +22,6 @@ from monitor.sources.otlp_json import decode_json, decode_json_logs
 
 if TYPE_CHECKING:
     from monitor.pipeline import Intake
-
-MOST_EVENTS = 4
-"""A record becomes this many events at most."""
 
 OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics")
 
