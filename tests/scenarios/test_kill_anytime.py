@@ -52,9 +52,9 @@ def check_alerts_and_orders(lived: Run) -> None:
 
 @pytest.mark.parametrize(
     ("seed", "kills"),
-    [(1, 10), *(pytest.param(seed, 50, marks=pytest.mark.slow) for seed in (2, 3, 4))],
+    [(1, 9), *(pytest.param(seed, 50, marks=pytest.mark.slow) for seed in (2, 3, 4))],
 )
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_after_kills_at_any_moment_everything_is_there_once(tmp_path: Path, seed: int, kills: int) -> None:
     with run(tmp_path, seed) as lived:
         try:
