@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +27,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from monitor.store.dsn import Dsn
 
 PACKAGE = Path(__file__).parent
 
@@ -46,7 +49,8 @@ class SettingsError(Exception):
 class Section(BaseModel):
     """A table of the settings file; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # a fault is told without the values around it: one of them may be a password
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 Level = Literal["informational", "low", "medium", "high", "critical"]
@@ -116,8 +120,11 @@ class RedactionPolicy(Section):
 
     sources: list[str] = Field(["*"], description="patterns of the sending keys' names")
     agents: list[str] = Field(["*"], description="patterns of agents")
+    dialects: list[str] = Field(["*"], description="patterns of the column source")
     columns: list[str] = Field(
-        ["*"], description="patterns of columns and attributes.NAME; ids and agent_id only by their own name"
+        ["*"],
+        min_length=1,
+        description="patterns of columns and attributes.NAME; ids and agent_id only by their own name",
     )
     detectors: list[str] = Field(
         ["secrets", "personal"], min_length=1, description="detectors or groups; see docs/redaction.md"
@@ -140,31 +147,43 @@ class RedactionSettings(Section):
 
     @model_validator(mode="after")
     def _known(self) -> RedactionSettings:
-        import polars as pl
+        from monitor.sources.redaction.columns import fault
+        from monitor.sources.redaction.kinds import BY_NAME, GROUPS
 
-        from monitor.events import BY_NAME
-        from monitor.sources.redaction.kinds import BY_NAME as KINDS
-        from monitor.sources.redaction.kinds import GROUPS
-
-        for name, pattern in self.patterns.items():
-            try:
-                pl.Series([""]).str.contains(pattern)
-            except pl.exceptions.ComputeError as error:
-                raise ValueError(f"patterns.{name}: {error}") from None
-        detectors = {*KINDS, *GROUPS, *self.patterns}
-        for policy in self.policies:
+        _compiled(self.patterns, {*BY_NAME, *GROUPS})
+        detectors = {*BY_NAME, *GROUPS, *self.patterns}
+        for place, policy in enumerate(self.policies):
             for name in policy.detectors:
-                _expect(name, detectors, "detector")
+                if name not in detectors:
+                    raise ValueError(f"policies.{place}: unknown detector {name!r}{_meant(name, detectors)}")
             for name in policy.columns:
-                if not name.startswith("attributes") and not any(char in name for char in "*?["):
-                    _expect(name, set(BY_NAME), "column")
+                if found := fault(name, policy.mode):
+                    raise ValueError(f"policies.{place}: {found[0]}{_meant(name, found[1])}")
         return self
 
 
-def _expect(name: str, known: set[str], what: str) -> None:
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        raise ValueError(f"unknown {what} {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+def _compiled(patterns: dict[str, str], taken: set[str]) -> None:
+    """Raises ValueError where a pattern cannot be a detector."""
+    import polars as pl
+
+    for name, pattern in patterns.items():
+        if name in taken or not re.fullmatch("[a-z][a-z0-9_-]{0,39}", name):
+            raise ValueError(
+                f"patterns.{name}: small letters, digits, - and _, and no built-in detector's name"
+            )
+        try:
+            empty = pl.Series([""]).str.contains(pattern)[0]
+        except pl.exceptions.ComputeError as error:
+            raise ValueError(f"patterns.{name}: {error}") from None
+        if empty:
+            raise ValueError(
+                f"patterns.{name}: it matches where there is nothing; ask for one character at least"
+            )
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 class SpoolSettings(Section):
@@ -188,21 +207,32 @@ class StoreSettings(Section):
     user: str | None = Field(None, description="user of the server, where the dsn names none")
     password: SecretStr | None = Field(None, description="its password, where the dsn has none")
     password_file: Path | None = Field(None, description="file that holds the password, instead")
-    ca_file: Path | None = Field(None, description="certificates to trust, beside the system's")
-    client_cert: Path | None = Field(None, description="certificate to show to the server")
-    client_key: Path | None = Field(None, description="its private key")
-    connect_seconds: float = Field(5, gt=0, description="how long the server may take to answer at all")
-    answer_seconds: float = Field(30, gt=0, description="how long it may take for one insert or query")
+    ca_file: Path | None = Field(
+        None, description="authority of the server's certificate, PEM; the system's where absent"
+    )
+    client_cert: Path | None = Field(None, description="certificate to show to the server, PEM")
+    client_key: Path | None = Field(None, description="its private key, where it is not in client_cert")
+    connect_seconds: int = Field(5, gt=0, description="time to reach the server")
+    answer_seconds: int = Field(15, gt=0, description="longest silence of the server at work")
 
     @model_validator(mode="after")
-    def _one_password(self) -> StoreSettings:
-        if self.password and self.password_file:
-            raise ValueError("password and password_file are both set; keep one")
-        if self.dsn is not None:
-            scheme = urlsplit(self.dsn.get_secret_value()).scheme
-            if scheme not in ("clickhouse", "clickhouses", "http", "https"):
-                raise ValueError("dsn must begin with clickhouse:// or, for TLS, clickhouses://")
+    def _consistent(self) -> StoreSettings:
+        address = self.address
+        passwords = (self.password, self.password_file, address and address.password)
+        if sum(map(bool, passwords)) > 1:
+            raise ValueError("a password, a password_file or one in the dsn: keep one of them")
+        if self.user and address and address.user:
+            raise ValueError("user is in the dsn too; keep one of them")
+        if self.client_key and not self.client_cert:
+            raise ValueError("client_key is of no use without client_cert")
+        if (self.ca_file or self.client_cert) and not (address and address.secure):
+            raise ValueError("ca_file and client_cert are for TLS: let the dsn begin with clickhouses://")
         return self
+
+    @property
+    def address(self) -> Dsn | None:
+        """``dsn`` taken apart."""
+        return Dsn.parse(self.dsn.get_secret_value()) if self.dsn else None
 
 
 class DetectionSettings(Section):
@@ -337,6 +367,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         validate_default=True,
+        hide_input_in_errors=True,
     )
 
     data: Path = Field(Path("watchkeeper-data"), description="folder of spool, store and state")

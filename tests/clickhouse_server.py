@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +24,6 @@ from tests.daemons import until
 
 LIBRARY = Path(__file__).parents[1] / ".venv" / "clickhouse" / "libchdb.so"
 USER, PASSWORD = "watchkeeper", "pa ss/wo:rd"
-
-PR_SET_PDEATHSIG = 1
 
 FOREVER = (
     "SYSTEM START LISTEN HTTP; SELECT sleepEachRow(3) FROM numbers(10000000) FORMAT Null "
@@ -77,6 +76,7 @@ class ClickHouse:
             self.process = subprocess.Popen(
                 [*command, str(self.port), str(self.folder / "config.xml")],
                 cwd=LIBRARY.parents[2],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -115,6 +115,12 @@ def clickhouse(folder: Path, data: Path | None = None) -> Iterator[ClickHouse]:
             server.kill()
 
 
+def _end_with_the_tests() -> None:
+    """No killed test run leaves a server behind: its end of the pipe closes with it."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 def main(library: str, path: str, port: str, config: str) -> None:
     """Be the server until killed."""
     arguments = [
@@ -128,7 +134,7 @@ def main(library: str, path: str, port: str, config: str) -> None:
         "--query",
         FOREVER,
     ]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no test leaves a server behind
+    threading.Thread(target=_end_with_the_tests, daemon=True).start()
     encoded = [argument.encode() for argument in arguments]
     loaded = ctypes.CDLL(library)
     loaded.query_stable_v2.restype = ctypes.c_void_p

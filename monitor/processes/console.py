@@ -7,18 +7,18 @@ import socket
 import threading
 from typing import Any
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
-
 from detectors.sigma import load_rules
 from monitor.alerting.alerts import AlertDesk
 from monitor.events import rule_fields
+from monitor.faults import expected
 from monitor.pipeline import Keep
 from monitor.processes.common import Server, begin, show_life, web_server
 from monitor.response.orders import OrderDesk
 from monitor.scheduler import start_scheduler
 from monitor.settings import Settings
 from monitor.sources.room import free_bytes
-from monitor.store.clickhouse import LateStore, StoreError
+from monitor.store.clickhouse import LateStore
+from monitor.store.fault import StoreError
 from monitor.store.positions import Positions
 from monitor.store.queries import Readers
 from monitor.store.state import State
@@ -98,15 +98,16 @@ class Storing(threading.Thread):
                 self.fault, pause = None, SHORTEST_PAUSE
             except Exception as error:
                 self.fault = f"storing fails: {error}"[:500]
-                known = isinstance(error, ClickHouseError | OSError)
                 logger().error(
                     "storing failed; the spool keeps it",
                     why=str(error)[:500],
                     retry_seconds=pause,
-                    exc_info=None if known else error,
+                    exc_info=None if expected(error) else error,
                 )
-                if self._stop_event.wait(pause):
+                if self._stop_event.is_set():
                     return
+                # Told to end meanwhile, it tries once more: the fault may be over.
+                self._stop_event.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
             if not stored and self._stop_event.is_set():

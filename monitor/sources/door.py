@@ -76,6 +76,7 @@ class Door:
             )
         replaying = request.headers.get(REPLAY_HEADER, "").strip().lower() == "true"
         content_type = request.headers.get("content-type", "")[:MOST_CONTENT_TYPE]
+        content_type = self._intake.gate.tellable(content_type, sender)
         sender = replace(sender, replaying=replaying, way=request.url.path, content_type=content_type)
         for scope in ("ingest", "replay") if replaying else ("ingest",):
             if scope not in sender.scopes:

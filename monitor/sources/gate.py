@@ -107,13 +107,16 @@ class Gate:
             if fault is not item:
                 fault.raw = item if isinstance(item, bytes) else msgspec.json.encode(item)
             fault.raw = self.keepable(fault.raw, sender)
-            if self._redactor is not None:
-                fault.reason = self._redactor.reason(fault.reason, sender.name)
+            fault.reason = self.tellable(fault.reason, sender)
             raise
 
     def keepable(self, raw: bytes | None, sender: Sender) -> bytes | None:
         """What a dead letter may keep of refused bytes."""
-        return raw if self._redactor is None else self._redactor.raw(raw, sender.name)
+        return raw if self._redactor is None else self._redactor.raw(raw, sender)
+
+    def tellable(self, text: str, sender: Sender) -> str:
+        """What a dead letter may say that quotes the sender."""
+        return text if self._redactor is None else self._redactor.told(text, sender)
 
     def _checked(self, item: bytes | dict[str, object], sender: Sender) -> Any:
         mapped = not isinstance(item, bytes)
@@ -124,13 +127,24 @@ class Gate:
             record = self._convert(item)
             self._finite(record)
             size, plain = None, False
-        if self._redactor is not None:
-            # Before anything is cut: half a secret is not recognised any more, and is still half a secret.
-            self._redactor.record(record, sender.name)
-            size = None
-        self._limit(record, size, plain)
-        self._own(record, sender, mapped)
+        marks = self._who(record, sender, mapped)
+        if self._redactor is None:
+            self._limit(record, size, plain)
+        else:
+            marks |= self._redact(self._redactor, record, sender)
+        self._own(record, sender, marks)
         return record
+
+    def _redact(self, redactor: Redactor, record: Any, sender: Sender) -> dict[str, str]:
+        """Redact, then hold to the limits: half a secret is not recognised, and is still half a secret."""
+        if record.event_id:
+            record.event_id = redactor.event_id(record.event_id, sender)
+        else:
+            # Made before: what differs in redacted values only is not the same.
+            record.event_id = redactor.made_id(fingerprint(record))
+        cuts = redactor.record(record, sender, self.limits.max_text_bytes)
+        self._limit(record, None, plain=False)
+        return {CUT + name: str(size) for name, size in cuts.items()}
 
     def _from_json(self, raw: bytes) -> Any:
         try:
@@ -235,18 +249,19 @@ class Gate:
         if cuts:
             record.attributes = {**(record.attributes or {}), **cuts}
 
-    def _own(self, record: Any, sender: Sender, mapped: bool) -> None:
-        """Set what the sender may not: tenant, identity, time of receipt and our marks."""
-        marks: dict[str, str] = {}
-        now = self._now()
+    def _who(self, record: Any, sender: Sender, mapped: bool) -> dict[str, str]:
+        """Set the tenant, which the key says, and how far the agent's name can be trusted; marks of it."""
         if record.tenant not in (None, sender.tenant):
             raise Rejected(
                 f"tenant: {excerpt(record.tenant)} is not the tenant of this API key; use that tenant's key"
             )
         record.tenant = sender.tenant
         claimed, record.identity = record.identity, _identity(record, sender, mapped)
-        if claimed not in (None, record.identity):
-            marks["producer.identity"] = claimed
+        return {"producer.identity": claimed} if claimed not in (None, record.identity) else {}
+
+    def _own(self, record: Any, sender: Sender, marks: dict[str, str]) -> None:
+        """Set what else the sender may not: revision, time of receipt and our ``marks``."""
+        now = self._now()
         if record.revision is not None:
             # A revision is no event to the rules: who could send one could hide behind it.
             if record.revision:

@@ -10,31 +10,25 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
+import numpy as np
 import pyarrow as pa
 from clickhouse_connect.driver import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from monitor.events import COLUMNS, Kind
-from monitor.settings import Settings, StoreSettings
+from monitor.settings import Settings
+from monitor.store.dsn import DATABASE
+from monitor.store.fault import Connect, StoreError, reason
 from monitor.store.schema import migrate_events
-
-DATABASE = "watchkeeper"
-
-Connect = Callable[..., Client]
+from monitor.store.server import connect_to
 
 LABELS = frozenset(c.name for c in COLUMNS if c.kind in (Kind.LABEL, Kind.ENUM))
-
-
-class StoreError(ClickHouseError):
-    """The event store cannot be opened or written; the message names the remedy."""
 
 
 @dataclass
@@ -53,12 +47,16 @@ class EventStore:
         StoreError where another process holds the folder or the server cannot be reached,
         and MigrationError where a newer version of Watchkeeper has written the database.
         """
-        store = settings.store
-        writer, connect = _server(store) if store.dsn else _embedded(settings.data / "clickhouse")
+        address = settings.store.address
+        writer, connect = (
+            connect_to(address, settings.store) if address else _embedded(settings.data / "clickhouse")
+        )
         try:
             migrate_events(writer)
-        except Exception:
+        except Exception as error:
             writer.close()
+            if isinstance(error, ClickHouseError):
+                raise StoreError(f"the event store's tables cannot be made: {reason(error)}") from None
             raise
         return cls(writer, connect)
 
@@ -73,24 +71,19 @@ class EventStore:
         count: int = table.num_rows
         if not count:
             return 0
-        encoded = table
-        for index, name in enumerate(table.column_names):
-            if name in LABELS and not pa.types.is_dictionary(table.schema.field(index).type):
-                encoded = encoded.set_column(index, name, table.column(index).dictionary_encode())
+        settings = {"insert_deduplicate": 1, "insert_deduplication_token": token}
         try:
-            # a table in many chunks would be many blocks, each with a token of its own
-            self.writer.insert_arrow(
-                "events",
-                encoded.unify_dictionaries().combine_chunks(),
-                settings={"insert_deduplicate": 1, "insert_deduplication_token": token},
-            )
+            self.writer.insert_arrow("events", _block(table), settings=settings)
         except ClickHouseError as error:
-            raise StoreError(f"{count} events were not stored: {error}") from error
+            raise StoreError(f"{count} events were not stored: {reason(error)}") from None
         return count
 
     def ping(self) -> None:
-        """Raise ClickHouseError where the store does not answer."""
-        self.writer.command("SELECT 1")
+        """Raise StoreError where the store does not answer."""
+        try:
+            self.writer.command("SELECT 1")
+        except ClickHouseError as error:
+            raise StoreError(f"the event store does not answer: {reason(error)}") from None
 
     def close(self) -> None:
         """Close the writer. Readers close their own clients."""
@@ -132,72 +125,40 @@ class LateStore:
             self._store.close()
 
 
+def _block(table: pa.Table) -> pa.Table:
+    """The table as one insert takes it with the least work, on either side."""
+    told = [name for name, column in zip(table.column_names, table.columns, strict=True) if _tells(column)]
+    # a table in many chunks would be many blocks, each with a token of its own
+    block = table.select(told).combine_chunks()
+    for index, name in enumerate(told):
+        if name in LABELS and not pa.types.is_dictionary(block.schema.field(index).type):
+            block = block.set_column(index, name, block.column(index).dictionary_encode())
+    return block
+
+
+def _tells(column: pa.ChunkedArray) -> bool:
+    """Whether any row has a value. Half of the columns have none in most segments."""
+    return bool(column.null_count < len(column))
+
+
 def placed(table: pa.Table, segment: int) -> pa.Table:
     """Append ``segment`` (u64) and ``row`` (u32, from 0) to a sealed segment's events."""
     count = table.num_rows
     return table.append_column("segment", pa.repeat(pa.scalar(segment, pa.uint64()), count)).append_column(
-        "row", pa.array(range(count), pa.uint32())
+        "row", pa.array(np.arange(count, dtype=np.uint32))
     )
-
-
-def _server(store: StoreSettings) -> tuple[Client, Connect]:
-    options, database = _options(store)
-    try:
-        client = clickhouse_connect.get_client(**options)
-        client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
-    except ClickHouseError as error:
-        raise StoreError(
-            f"ClickHouse at {options['host']} cannot be used: {error}; check the settings under store"
-        ) from None
-    client.database = database
-    return client, partial(clickhouse_connect.get_client, **options, database=database)
-
-
-def _options(store: StoreSettings) -> tuple[dict[str, Any], str]:
-    """What clickhouse-connect needs to reach the server, and the database's name."""
-    assert store.dsn is not None
-    parts = urlsplit(store.dsn.get_secret_value())
-    database = parts.path.strip("/") or DATABASE
-    if not re.fullmatch(r"\w+", database):
-        raise StoreError("store.dsn: the database's name may hold only letters, digits and underscores")
-    secure = parts.scheme in ("clickhouses", "https")
-    options: dict[str, Any] = {
-        "host": parts.hostname or "localhost",
-        "port": parts.port or (8443 if secure else 8123),
-        "secure": secure,
-        "username": unquote(parts.username) if parts.username else store.user,
-        "password": unquote(parts.password) if parts.password else _password(store),
-        "connect_timeout": store.connect_seconds,
-        "send_receive_timeout": store.answer_seconds,
-        # a session would refuse a second query while the first one runs
-        "autogenerate_session_id": False,
-        "tz_mode": "aware",
-    }
-    files = {"ca_cert": store.ca_file, "client_cert": store.client_cert, "client_cert_key": store.client_key}
-    for name, file in files.items():
-        if file is not None:
-            if not file.is_file():
-                raise StoreError(f"{file}, named in the settings under store, is not there")
-            options[name] = str(file)
-    return options, database
-
-
-def _password(store: StoreSettings) -> str:
-    if store.password_file is None:
-        return store.password.get_secret_value() if store.password else ""
-    try:
-        return store.password_file.read_text().strip()
-    except OSError as error:
-        raise StoreError(
-            f"store.password_file: {store.password_file} cannot be read: {error.strerror}"
-        ) from None
 
 
 def _embedded(folder: Path) -> tuple[Client, Connect]:
     temporary = folder.parent / "tmp"
     for path in (folder, temporary):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    options: dict[str, Any] = {"interface": "chdb", "path": str(folder), "tz_mode": "aware"}
+    options: dict[str, Any] = {
+        "interface": "chdb",
+        "path": str(folder),
+        "tz_mode": "aware",
+        "show_clickhouse_errors": "scrub",
+    }
     try:
         client = clickhouse_connect.get_client(**options)
     except ClickHouseError as error:
@@ -224,4 +185,7 @@ def _why_closed(folder: Path, error: Exception) -> str:
             f"{folder} is held by process {holder[1]}, and one process at a time can open it; "
             "ask the running daemon over its API, or stop it first"
         )
-    return f"{folder} cannot be opened: {error}; check the disk and the folder's owner, or restore a backup"
+    return (
+        f"{folder} cannot be opened: {reason(error)}; "
+        "check the disk and the folder's owner, or restore a backup"
+    )

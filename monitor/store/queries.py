@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clickhouse_connect.driver import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from monitor.store import history
 from monitor.store.clickhouse import EventStore, LateStore
+from monitor.store.fault import StoreError, reason
 from monitor.store.history import CORRECTED, JUDGED, LATER, revisable
 
 LIMITS = {"max_execution_time": 30, "max_memory_usage": 2 << 30, "readonly": 2}
@@ -46,12 +48,15 @@ class Readers:
         return client
 
     async def select(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """Run one of our own queries. Raises ClickHouseError where it fails or takes too long."""
+        """Run one of our own queries. Raises StoreError where it fails or takes too long."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._select, sql, parameters)
 
     def _select(self, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
-        result = self._client().query(sql, parameters=dict(parameters or {}))
+        try:
+            result = self._client().query(sql, parameters=dict(parameters or {}))
+        except ClickHouseError as error:
+            raise StoreError(reason(error)) from None
         return [
             {name: _plain(value) for name, value in zip(result.column_names, row, strict=True)}
             for row in result.result_rows

@@ -102,7 +102,7 @@ def test_a_flood_is_told_to_wait_a_quiet_key_is_served_and_nothing_answered_is_l
     small_room: Daemon,
 ) -> None:
     flood_key, quiet_key = create_key(small_room, "flood"), create_key(small_room, "quiet")
-    flood = [Sender(small_room, f"flood{n}", flood_key["key"], 500) for n in range(6)]
+    flood = [Sender(small_room, f"flood{n}", flood_key["key"], 500) for n in range(16)]
     quiet = Sender(small_room, "quiet", quiet_key["key"], 10, requests=20)
     for sender in flood:
         sender.start()

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from monitor.settings import RedactionPolicy, RedactionSettings, SettingsError, load
-from monitor.sources.gate import Gate, Rejected
-from monitor.sources.keys import Sender
 from monitor.sources.redaction.kinds import KINDS
-from monitor.sources.redaction.redactor import Redactor
-from tests.builders import event
-from tests.daemons import Daemon, until
-
-SENDER = Sender("key_1", "default", scopes=frozenset({"ingest"}), name="fleet")
+from monitor.sources.redaction.scrubber import Scrubber
+from monitor.sources.redaction.values import fingerprint, load_key, masked
+from tests.sources.redactors import redacted, redactor
 
 GIVEN = {
     "private_key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7\n-----END RSA PRIVATE KEY-----",
@@ -34,6 +26,12 @@ GIVEN = {
     "stripe_key": "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
     "llm_api_key": "sk-ant-" + "api03-Zk3qWw9rT5yU8iO1pA2sD4",
     "watchkeeper_key": "wk_" + "Qm9vVGhlUXVpY2tCcm93bkZveA",
+    "npm_token": "npm_" + "a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7r8",
+    "google_oauth": "GOCSPX-" + "Zk3qWw9rT5yU8iO1pA2sD4fG",
+    "huggingface_token": "hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH",
+    "sendgrid_key": "SG." + "Zk3qWw9rT5yU8iO1pA2sD4.Zk3qWw9rT5yU8iO1pA2sD4fGhJ",
+    "slack_webhook": "https://hooks.slack.com/services/T00000000/B00000000/XXXXabcd1234efgh",
+    "authorization": "Authorization: Basic YXBwOmh1bnRlcjI=",
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P",
     "url_password": "postgres://app:hunter2secret@db.internal:5432/crm",
     "bearer_token": "Authorization: Bearer 9f8e7d6c5b4a39281706",
@@ -46,24 +44,12 @@ GIVEN = {
     "ip_address": "203.0.113.77",
 }
 VALUES = {**GIVEN, "url_password": "hunter2secret", "bearer_token": "9f8e7d6c5b4a39281706"}
+VALUES |= {"authorization": "YXBwOmh1bnRlcjI=", "slack_webhook": "services/T00000000/B0"}
 VALUES |= {"assigned_secret": "Tr0ub4dor", "aws_secret_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzKEY1"}
 
 
-def redactor(tmp_path: Path, *policies: dict[str, Any], **patterns: str) -> Redactor:
-    settings = RedactionSettings(
-        policies=[
-            RedactionPolicy(**policy)
-            for policy in policies or ({"detectors": ["secrets", "personal", "network"]},)
-        ],
-        patterns=patterns,
-    )
-    return Redactor(settings, tmp_path / "redaction.key")
-
-
-def redacted(made: Redactor, **columns: Any) -> Any:
-    record = event(**columns)
-    made.record(record, SENDER.name)
-    return record
+MASKED = Scrubber(KINDS, [], lambda kind, _value: masked(kind))
+PRINTED = Scrubber(KINDS, [], lambda kind, value: fingerprint(b"k" * 32, kind, value))
 
 
 def test_every_detector_has_an_example_here() -> None:
@@ -91,6 +77,9 @@ def test_each_kind_is_found_in_prose_in_json_and_beside_its_neighbours(tmp_path:
         "DE89 3704 0044 0532 0130 03 is mistyped",
         "000-12-3456 is no such number",
         "the token bucket holds 50 tokens",
+        '{"max_tokens": 100000, "input_tokens": 52311, "authorization": "granted by the board"}',
+        '{"a":  1.50, "a": 12345678901234567890123, "b": [1e400, "\\u00e9"]}',
+        "[INFO] nothing to see, {not json either",
         "see section 12.4.1 and figure 3-2-1",
         '{"amount": 1250.5, "currency": "EUR", "invoice": "INV-2026-00042"}',
         "a sk-etch and a task-list",
@@ -131,263 +120,122 @@ def test_a_value_is_seen_to_come_from_a_result_into_an_argument(tmp_path: Path) 
     assert json.loads(result)["email"] in args
 
 
-def test_policies_hold_by_source_agent_and_column_and_the_first_wins(tmp_path: Path) -> None:
-    made = redactor(
-        tmp_path,
-        {"sources": ["fleet"], "agents": ["quiet-*"], "columns": ["attributes.note"], "mode": "fingerprint"},
-        {"sources": ["fleet"], "columns": ["tool_args", "attributes.*"]},
+@pytest.mark.parametrize("kind", GIVEN)
+def test_what_is_scrubbed_once_stays_as_it_is(kind: str) -> None:
+    for scrubber in (MASKED, PRINTED):
+        for text in (GIVEN[kind], json.dumps({"password": GIVEN[kind], "nested": json.dumps([GIVEN[kind]])})):
+            once = scrubber.text(text)
+            assert once != text
+            assert scrubber.text(once) == once
+
+
+@given(st.lists(st.one_of(st.sampled_from([*GIVEN.values(), '"', "\\", "{", "}", "[", ":", ","]), st.text())))
+def test_any_mixture_of_words_is_scrubbed_to_something_that_stays(parts: list[str]) -> None:
+    once = PRINTED.text(" ".join(parts))
+    assert PRINTED.text(once) == once
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
+        lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
     )
-    mail = "jane@example.com"
-    quiet = redacted(
-        made, agent_id="quiet-one", tool_args=mail, target=mail, attributes={"note": mail, "x": mail}
-    )
-    assert quiet.attributes["note"].startswith("[email:")
-    assert quiet.attributes["x"] == quiet.tool_args == "[redacted:email]"
-    assert quiet.target == mail
-    other = event(tool_args=mail)
-    made.record(other, "another-key")
-    assert other.tool_args == mail
-
-
-def test_ids_are_redacted_only_where_they_are_named(tmp_path: Path) -> None:
-    mail = "jane@example.com"
-    assert redacted(redactor(tmp_path), session_id=mail).session_id == mail
-    named = redactor(tmp_path, {"columns": ["session_id", "agent_id"], "mode": "fingerprint"})
-    assert redacted(named, session_id=mail).session_id.startswith("[email:")
-
-
-def test_own_patterns_are_searched_in_linear_time(tmp_path: Path) -> None:
-    made = redactor(tmp_path, {"detectors": ["case"]}, case=r"CASE-\d{4}|(x+x+)+y")
-    assert redacted(made, task_goal="see CASE-1234, CASE-9").task_goal == "see [redacted:case], CASE-9"
-    assert redacted(made, task_goal="x" * 60_000).task_goal == "x" * 60_000
-
-
-def test_a_secret_at_the_place_of_the_cut_is_not_halved(tmp_path: Path) -> None:
-    settings = load(data=tmp_path, edge={"max_text_bytes": 200})
-    gate = Gate(settings.edge, redactor=redactor(tmp_path))
-    raw = {**json.loads(_line("cut")), "tool_args": "x" * 190 + " " + GIVEN["github_token"]}
-    record = gate.check(json.dumps(raw).encode(), SENDER)
-    assert "ghp_" not in record.tool_args
-
-
-def test_what_is_refused_is_redacted_too_and_so_is_the_reason(tmp_path: Path) -> None:
-    gate = Gate(load(data=tmp_path).edge, redactor=redactor(tmp_path))
-    mail = "jane@example.com"
-    with pytest.raises(Rejected) as refused:
-        gate.check(f'{{"agent_id": "a", "{mail}": 1, "{mail}": 2, "tool_args": "{mail}'.encode(), SENDER)
-    assert mail.encode() not in (refused.value.raw or b"")
-    assert mail not in refused.value.reason
-    with pytest.raises(Rejected) as packed:
-        gate.check(Rejected("damaged", gzip.compress(mail.encode())), SENDER)
-    assert packed.value.raw is None
+)
+def test_json_stays_json_of_the_same_form(value: object) -> None:
+    (clean,) = json.loads(MASKED.text(json.dumps([value])))
+    if isinstance(value, dict | list):
+        assert len(clean) == len(value)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    "text",
     [
-        ('[[redaction.policies]]\ndetectors = ["e-mail"]\n', "did you mean email"),
-        ('[[redaction.policies]]\ncolumns = ["tool_arg"]\n', "did you mean tool_args"),
-        ('[redaction.patterns]\nbad = "("\n', "patterns.bad"),
+        '{"a": "ghp_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7r8", "a": "x"}',
+        '{"a": "ghp\\u005fa1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7r8"}',
+        '[INFO] ghp_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7r8 "quoted"',
+        '{"a": "torn ghp_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7r8',
+        '{"ghp_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7r8": 1}\n{"b": 2}',
+    ],
+    ids=["a key that stands twice", "an escape", "a bracket that opens no list", "half a record", "lines"],
+)
+def test_no_form_of_json_hides_a_value(text: str) -> None:
+    assert "a1b2c3d4" not in MASKED.text(text)
+
+
+def test_json_keeps_its_spaces_its_numbers_and_its_repeated_keys() -> None:
+    text = '{ "n": 1.50,  "mail": "a@example.com", "n": 123456789012345678901234567890, "e": "\\u00e9"}'
+    assert MASKED.text(text) == text.replace("a@example.com", "[redacted:email]")
+
+
+def test_a_number_in_json_is_redacted_too() -> None:
+    assert json.loads(MASKED.text('{"card": 4111111111111111}')) == {"card": "[redacted:payment_card]"}
+
+
+@pytest.mark.parametrize("value", ["correct horse battery staple", "[begins-like-a-list", "1234567"])
+def test_under_a_key_that_says_secret_all_of_the_value_goes(value: str) -> None:
+    clean = json.loads(MASKED.text(json.dumps({"dbPassword": value, "nested": {"passwords": [value]}})))
+    assert clean == {
+        "dbPassword": "[redacted:assigned_secret]",
+        "nested": {"passwords": ["[redacted:assigned_secret]"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("4111 1111 1111 1111 12/28", "[redacted:payment_card] 12/28"),
+        ("order 93842 4111 1111 1111 1111", "order 93842 [redacted:payment_card]"),
+        (
+            "2026 4111 1111 1111 1111, 3782 822463 10005",
+            "2026 [redacted:payment_card], [redacted:payment_card]",
+        ),
+        ("219-09-9999 4111-1111-1111-1111", "[redacted:us_ssn] [redacted:payment_card]"),
+        ("DE89 3704 0044 0532 0130 00 PAID", "[redacted:iban] PAID"),
+        ("NL91ABNA0417164300", "[redacted:iban]"),
+        ("j\u00fcrgen@example.com", "[redacted:email]"),
+        ("postgres://app:p@ss@db:5432/x", "postgres://app:[redacted:url_password]@db:5432/x"),
+        ("call (555) 234-5678", "call [redacted:phone]"),
+        ("2001:db8::ff00:42:8329", "[redacted:ip_address]"),
+        ("at 12:30:45 version 1.2.3.400", "at 12:30:45 version 1.2.3.400"),
     ],
 )
-def test_a_policy_that_cannot_work_is_a_clear_error(tmp_path: Path, given: str, told: str) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text(given)
-    with pytest.raises(SettingsError, match=told):
-        load(file)
+def test_a_value_is_found_whole_and_its_neighbours_stay(text: str, left: str) -> None:
+    assert MASKED.text(text) == left
 
 
-# --- the whole data folder -----------------------------------------------------------------------
-
-SECRET = "sk_live_" + "9zZ8yY7xX6wW5vV4uU3tT2sS"
-POLICY = """
-[redaction]
-[[redaction.policies]]
-columns = ["*", "session_id", "agent_id", "event_id", "tool_call_id", "task_id", "correlation_id"]
-detectors = ["secrets"]
-mode = "fingerprint"
-"""
-
-
-def _line(name: str, **more: Any) -> bytes:
-    fixed = {"event_type": "tool.requested", "agent_id": "clerk", "timestamp": "2026-03-02T09:00:00Z"}
-    return json.dumps({**fixed, "event_id": f"e-{name}", "session_id": f"s-{name}", **more}).encode()
-
-
-def _everywhere() -> Iterator[bytes]:
-    columns = (
-        "task_goal",
-        "tool_args",
-        "tool_result",
-        "model_input",
-        "model_output",
-        "target",
-        "error_message",
-    )
-    for column in (
-        *columns,
-        "tool_name",
-        "session_id",
-        "initiator_id",
-        "policy_reason",
-        "task_id",
-        "agent_id",
-    ):
-        yield _line(column, **{column: f"see {SECRET}"})
-    yield _line("escaped", tool_args=json.dumps({"key": SECRET})).replace(b"sk_live", b"sk\\u005flive")
-    yield _line("attribute", attributes={"note": SECRET, SECRET: "as a name", "deep": {"a": [SECRET]}})
-    yield _line("unknown", made_up={"deep": [SECRET]})
-    yield _line("list", data_accessed=[SECRET, "table"])
-    yield _line("long", tool_result="x" * 65_520 + " " + SECRET)
-    yield _line("conflict", tool_args=SECRET)
-    yield _line("conflict", tool_args=f"other {SECRET}")
-    yield _line("bad-type", amount=f"{SECRET}")
-    yield _line("bad-enum", outcome=f"{SECRET}")
-    yield _line("torn", tool_args=SECRET)[:-4]
-    yield b'{"agent_id": "a", "' + SECRET.encode() + b'": 1, "' + SECRET.encode() + b'": 2}'
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "-----BEGIN PRIVATE KEY-----" * 2_400,
+        "aws secret_access_key password=" * 2_100,
+        "1 " * 32_000,
+        "DE89 " * 13_000,
+        "://a:" * 13_000,
+        "a.b@" * 16_000,
+        '{"password":' * 5_000,
+        "\\u0041" * 10_000,
+        "AAAA1111 " * 7_000,
+        ":" * 64_000,
+        "sk-" * 21_000,
+        "bearer " + "a" * 64_000,
+        "4111-1111-1111-1112 " * 3_200,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_no_text_of_64_kib_takes_long(hostile: str) -> None:
+    begun = time.process_time()
+    MASKED.text(hostile)
+    assert time.process_time() - begun < 2
 
 
-def _otlp(name: str) -> bytes:
-    said = {
-        "gen_ai.operation.name": "execute_tool",
-        "gen_ai.tool.name": "pay",
-        "gen_ai.tool.call.arguments": SECRET,
-    }
-    attributes = [{"key": k, "value": {"stringValue": v}} for k, v in said.items()]
-    span = {
-        "traceId": "ab" * 16,
-        "spanId": "cd" * 8,
-        "name": SECRET,
-        "startTimeUnixNano": "1767605400000000000",
-    }
-    bad = {**span, "spanId": "00"}
-    spans = [{**one, "attributes": attributes} for one in (span, bad)]
-    return json.dumps(
-        {"resourceSpans": [{"scopeSpans": [{"scope": {"name": name}, "spans": spans}]}]}
-    ).encode()
-
-
-def _send_everything(daemon: Daemon) -> None:
-    url = f"{daemon.runtime.edge_url}/v1"
-    headers = {"Authorization": f"Bearer {daemon.runtime.token}"}
-    lines = b"\n".join(_everywhere())
-    ndjson = {**headers, "Content-Type": "application/x-ndjson"}
-    assert httpx.post(f"{url}/events", content=lines, headers=ndjson).status_code == 200
-    packed = {**ndjson, "Content-Encoding": "gzip"}
-    whole = gzip.compress(_line("packed", tool_args=SECRET), mtime=0)
-    assert httpx.post(f"{url}/events", content=whole, headers=packed).status_code == 200
-    assert httpx.post(f"{url}/events", content=gzip.compress(lines)[:-9], headers=packed).status_code == 400
-    assert httpx.post(f"{url}/events", content=b'["' + SECRET.encode(), headers=headers).status_code in (
-        400,
-        422,
-    )
-    json_type = {**headers, "Content-Type": "application/json"}
-    assert httpx.post(f"{url}/traces", content=_otlp("x"), headers=json_type).status_code == 200
-    assert httpx.post(f"{url}/traces", content=_otlp("x")[:-3], headers=json_type).status_code == 400
-    assert httpx.post(f"{url}/traces", content=b"\x0a" + SECRET.encode(), headers=headers).status_code == 415
-
-
-def _found_in(folder: Path, secret: str) -> list[str]:
-    """Every place in a data folder where the secret stands: raw, in packed segments, and in ClickHouse."""
-    program = """
-import sys, json
-from pathlib import Path
-from monitor.frames import from_bytes
-from monitor.settings import load
-from monitor.sources.spool import Entry, read_sealed, segments
-from monitor.store.clickhouse import EventStore
-folder, secret = Path(sys.argv[1]), sys.argv[2]
-files = [file for file in folder.rglob("*") if file.is_file()]
-found = [str(file.relative_to(folder)) for file in files if secret.encode() in file.read_bytes()]
-for number in segments(folder / "spool"):
-    for record in read_sealed(folder / "spool", number):
-        rows = from_bytes([record.payload]).to_pylist() if record.kind is Entry.EVENTS else record.payload
-        if secret in repr(rows):
-            found.append(f"segment {number}")
-store = EventStore.open(load(data=folder))
-for row in store.writer.query("SELECT * FROM events").result_rows:
-    if secret in repr(row):
-        found.append("clickhouse")
-rows = store.writer.query("SELECT count() FROM events").result_rows[0][0]
-print(json.dumps([rows, found]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder), secret], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    rows, found = json.loads(done.stdout.splitlines()[-1])
-    assert rows > 15
-    return list(found)
-
-
-@pytest.mark.parametrize("on", [True, False])
-def test_no_byte_of_a_secret_is_anywhere_in_the_data_folder(tmp_path: Path, on: bool) -> None:
-    daemon = Daemon(tmp_path / "data", POLICY if on else "")
-    try:
-        daemon.start()
-        _send_everything(daemon)
-        until(lambda: daemon.metrics()["detection"]["judged_events"] > 15, "everything judged")
-        daemon.stop()
-    finally:
-        if daemon.process and daemon.process.poll() is None:
-            daemon.kill()
-    found = _found_in(tmp_path / "data", SECRET)
-    in_log = SECRET in daemon.log.read_text()
-    assert (found == []) is on
-    if on:
-        assert not in_log
-    else:
-        assert {"clickhouse"} <= set(found)
-        assert any(place.startswith("dead-letters") for place in found)
-
-
-REPEATED = """
-[[redaction.policies]]
-columns = ["target"]
-detectors = ["personal"]
-mode = "fingerprint"
-"""
-
-
-def test_detection_still_correlates_on_a_fingerprint_and_repeats_are_still_repeats(tmp_path: Path) -> None:
-    rules = tmp_path / "rules"
-    rules.mkdir()
-    (rules / "same-recipient.yml").write_text(
-        """
-title: A mail
-id: 11111111-1111-4111-8111-111111111111
-name: a_mail
-logsource: {product: ai_agent}
-detection:
-  mail: {event_type: tool.requested, tool_name: send_mail}
-  condition: mail
----
-title: Three mails to one recipient
-id: 22222222-2222-4222-8222-222222222222
-level: high
-correlation:
-  type: event_count
-  rules: [a_mail]
-  group-by: [target]
-  timespan: 1h
-  condition: {gte: 3}
-"""
-    )
-    settings = f"[detection]\nrules = [{json.dumps(str(rules))}]\n{REPEATED}"
-    lines = [
-        _line(f"m{n}", tool_name="send_mail", target=("Jane@example.com", "jane@example.com")[n % 2])
-        for n in range(3)
-    ]
-    daemon = Daemon(tmp_path / "data", settings)
-    try:
-        daemon.start()
-        assert daemon.client.send(lines[:2], live=True)["duplicates"] == 0
-        daemon.stop()
-        daemon.start()
-        assert daemon.client.send(lines, live=True)["duplicates"] == 2
-        alert = until(lambda: list(daemon.client.alerts()), "an alert over three mails")[0]
-        assert daemon.client.get(f"/api/v1/alerts/{alert['id']}")["event_ids"] == ["e-m0", "e-m1", "e-m2"]
-        daemon.stop()
-    finally:
-        if daemon.process and daemon.process.poll() is None:
-            daemon.kill()
+def test_the_key_is_made_once_and_refused_where_everybody_may_read_it(tmp_path: Path) -> None:
+    key = load_key(tmp_path / "key")
+    assert load_key(tmp_path / "key") == key
+    assert [file.name for file in tmp_path.iterdir()] == ["key"]
+    (tmp_path / "key").chmod(0o644)
+    with pytest.raises(OSError, match="chmod"):
+        load_key(tmp_path / "key")
+    (tmp_path / "short").write_bytes(b"x")
+    (tmp_path / "short").chmod(0o600)
+    with pytest.raises(OSError, match="shorter"):
+        load_key(tmp_path / "short")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -10,26 +13,36 @@ from typing import Any
 
 import msgspec
 
-from monitor.events import COLUMNS, RESERVED, Kind
 from monitor.settings import RedactionPolicy, RedactionSettings
+from monitor.sources.keys import Sender
+from monitor.sources.redaction.columns import ATTRIBUTES, TEXTS, covers
 from monitor.sources.redaction.kinds import KINDS
+from monitor.sources.redaction.refused import kept
 from monitor.sources.redaction.scrubber import OwnPattern, Scrubber
-from monitor.sources.redaction.values import fingerprint, load_key, masked
+from monitor.sources.redaction.values import fingerprint, keyed, load_key, masked
 
 REMEMBERED = 4_096
 """Senders and agents whose policies are remembered; the least recent give way."""
 
-NAMES = frozenset(
-    {"event_id", "tenant", "agent_id", "delegated_by", "source", "session_id", "task_id", "correlation_id"}
-    | {"span_id", "parent_span_id", "tool_call_id", "approval_id"}
-)
-"""Redacted only where a policy names them: a mask in their place would make many things one."""
+MARGIN = 32 << 10
+"""Characters beyond the limit of a text that are looked at before it is cut: no value is longer."""
 
-_TEXTS = tuple(c.name for c in COLUMNS if c.kind in (Kind.STRING, Kind.LABEL))
-_ATTRIBUTES = "attributes"
+TAIL = 4 << 10
+"""Characters taken from the end of a text that is longer than limit and margin together."""
 
-Plan = tuple[list[tuple[str, Scrubber]], list[tuple[RedactionPolicy, Scrubber]]]
-"""Columns with what scrubs them, and the policies that hold for attributes."""
+_MADE_OF_CONTENT = re.compile(r"(otel|line)_[0-9a-f]{24,32}")
+"""Ids that were made of what the event says, before it came here (otlp.py, follower.py)."""
+
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'…?|"(?:[^"\\]|\\.)*"…?""")
+
+
+@dataclass
+class Part:
+    """A policy that holds for some events: its scrubber, and its columns beside attributes."""
+
+    policy: RedactionPolicy
+    scrubber: Scrubber
+    columns: list[str] = field(default_factory=list)
 
 
 class Redactor:
@@ -39,100 +52,151 @@ class Redactor:
     """
 
     def __init__(self, settings: RedactionSettings, key_file: Path) -> None:
-        prints = any(policy.mode == "fingerprint" for policy in settings.policies)
-        key = load_key(settings.key_file or key_file) if prints else b""
-        self._policies = [(policy, self._scrubber(policy, settings, key)) for policy in settings.policies]
-        self._plans: OrderedDict[tuple[str, str], Plan] = OrderedDict()
+        self._key = load_key(settings.key_file or key_file)
+        self._policies = [(policy, self._scrubber(policy, settings)) for policy in settings.policies]
+        self._plans: OrderedDict[tuple[str, str, str], list[Part]] = OrderedDict()
 
-    def _scrubber(self, policy: RedactionPolicy, settings: RedactionSettings, key: bytes) -> Scrubber:
+    def _scrubber(self, policy: RedactionPolicy, settings: RedactionSettings) -> Scrubber:
         wanted = set(policy.detectors)
         kinds = [kind for kind in KINDS if kind.name in wanted or kind.group in wanted]
         own = [OwnPattern(name, text) for name, text in settings.patterns.items() if name in wanted]
         if policy.mode == "mask":
             return Scrubber(kinds, own, lambda kind, _value: masked(kind))
-        return Scrubber(kinds, own, partial(fingerprint, key))
+        return Scrubber(kinds, own, partial(fingerprint, self._key))
 
-    def record(self, record: Any, source: str) -> None:
-        """Redact a record of the key named ``source``, in place. It must not have been cut before."""
-        columns, attributes = self._plan(source, record.agent_id)
-        for name, scrubber in columns:
-            value = getattr(record, name)
-            if value is not None:
-                setattr(record, name, self._column(name, value, scrubber))
-        if record.attributes and attributes:
-            record.attributes = dict(self._attribute(n, v, attributes) for n, v in record.attributes.items())
+    def record(self, record: Any, sender: Sender, limit: int) -> dict[str, int]:
+        """Redact a checked record in place, before anything of it is cut at ``limit`` bytes.
 
-    def _column(self, name: str, value: Any, scrubber: Scrubber) -> Any:
-        if isinstance(value, list):
-            return [scrubber.text(item) for item in value]
-        return scrubber.walk(value, key=name)
+        Returns the texts that had to be cut here, with their original length in bytes.
+        """
+        cuts: dict[str, int] = {}
+        plan = self._plan(sender.name, record.agent_id, record.source or "")
+        for part in plan:
+            self._columns(record, part, limit, cuts)
+        if record.attributes and plan:
+            record.attributes = self._attributes(record.attributes, plan, limit, cuts)
+        return cuts
 
-    def _attribute(
-        self, name: str, value: Any, policies: list[tuple[RedactionPolicy, Scrubber]]
-    ) -> tuple[str, Any]:
-        if name.startswith(RESERVED):
-            return name, value
-        for policy, scrubber in policies:
-            if _covers(policy, f"{_ATTRIBUTES}.{name}"):
-                return scrubber.plain(name), scrubber.walk(value, key=name)
-        return name, value
+    def _columns(self, record: Any, part: Part, limit: int, cuts: dict[str, int]) -> None:
+        found = [(name, value) for name in part.columns if (value := getattr(record, name))]
+        texts = [text for _, value in found for text in (value if isinstance(value, list) else (value,))]
+        longest = max(map(len, texts), default=0)
+        if longest <= limit and part.scrubber.look("\n".join(texts)) is None:
+            return
+        for name, value in found:
+            clean = partial(self._text, part.scrubber, limit, cuts, name)
+            setattr(
+                record, name, [clean(text) for text in value] if isinstance(value, list) else clean(value)
+            )
 
-    def _plan(self, source: str, agent_id: str) -> Plan:
-        place = (source, agent_id)
+    def _attributes(
+        self, given: dict[str, Any], plan: Sequence[Part], limit: int, cuts: dict[str, int]
+    ) -> dict[str, str]:
+        said = {
+            name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            for name, value in given.items()
+        }
+        holding: dict[str, Scrubber] = {}
+        for part, mine in self._shares(said, plan):
+            together = "\n".join(f"{name}={said[name]}" for name in mine)
+            if len(together) > limit or part.scrubber.look(together) is not None:
+                holding |= dict.fromkeys(mine, part.scrubber)
+        clean: dict[str, str] = {}
+        for name, value in said.items():
+            scrubber = holding.get(name)
+            if scrubber is None:
+                clean[name] = value
+                continue
+            shown = scrubber.text(name[:limit])
+            if shown != name:
+                shown = _new(shown, clean.keys() | said.keys())
+            clean[shown] = self._text(scrubber, limit, cuts, f"{ATTRIBUTES}.{shown}", value, name)
+        return clean
+
+    def _shares(self, names: Iterable[str], plan: Sequence[Part]) -> Iterator[tuple[Part, list[str]]]:
+        """Each policy with the attributes that it is the first to mean."""
+        left = [*names]
+        for part in plan:
+            mine = [name for name in left if covers(part.policy.columns, f"{ATTRIBUTES}.{name}")]
+            if mine:
+                left = [name for name in left if name not in set(mine)]
+                yield part, mine
+
+    def _text(
+        self, scrubber: Scrubber, limit: int, cuts: dict[str, int], place: str, text: str, name: str = ""
+    ) -> str:
+        if len(text) <= limit + MARGIN:
+            return scrubber.text(text, name)
+        cuts[place] = cuts.get(place, 0) + len(text.encode())
+        return scrubber.text(text[: limit + MARGIN], name, tail=TAIL)
+
+    def _plan(self, source: str, agent_id: str, dialect: str) -> list[Part]:
+        place = (source, agent_id, dialect)
         plan = self._plans.get(place)
-        if plan is None:
-            holding = [
-                (policy, scrubber)
-                for policy, scrubber in self._policies
-                if _any(policy.sources, source) and _any(policy.agents, agent_id)
-            ]
-            columns = []
-            for name in (*_TEXTS, "data_accessed"):
-                scrubber = next((one for policy, one in holding if _covers(policy, name)), None)
-                if scrubber is not None:
-                    columns.append((name, scrubber))
-            plan = self._plans[place] = columns, holding
-            if len(self._plans) > REMEMBERED:
-                self._plans.popitem(last=False)
-        else:
+        if plan is not None:
             self._plans.move_to_end(place)
+            return plan
+        plan = [
+            Part(policy, scrubber)
+            for policy, scrubber in self._policies
+            if _any(policy.sources, source)
+            and _any(policy.agents, agent_id)
+            and _any(policy.dialects, dialect)
+        ]
+        for name in TEXTS:
+            first = next((part for part in plan if covers(part.policy.columns, name)), None)
+            if first is not None:
+                first.columns.append(name)
+        self._plans[place] = plan
+        if len(self._plans) > REMEMBERED:
+            self._plans.popitem(last=False)
         return plan
 
-    def raw(self, raw: bytes | None, source: str) -> bytes | None:
-        """What a dead letter may keep of refused bytes: scrubbed text, nothing of what is no text.
+    def event_id(self, given: str, sender: Sender) -> str:
+        """The id to keep of an event: one that was made of its content tells nothing without the key."""
+        made = _MADE_OF_CONTENT.fullmatch(given)
+        if made is None or not self._scrubbers(sender):
+            return given
+        return f"{made[1]}-{keyed(self._key, given)}"
+
+    def made_id(self, content: bytes) -> str:
+        """The id of an event that came without one, from what it said before it was redacted."""
+        return f"evt-{keyed(self._key, content.hex())}"
+
+    def raw(self, raw: bytes | None, sender: Sender) -> bytes | None:
+        """What a dead letter may keep of refused bytes; None where that cannot be told.
 
         Agent and column are not known, so every policy that may hold for the source holds.
         """
-        scrubbers = [scrubber for policy, scrubber in self._policies if _any(policy.sources, source)]
-        if raw is None or not scrubbers:
-            return raw
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            return None
-        try:
-            msgspec.json.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
-            # Half a record may hide a value behind escapes that can no longer be undone.
-            if "\\u" in text:
+        for scrubber in self._scrubbers(sender):
+            if raw is None:
                 return None
-        for scrubber in scrubbers:
-            text = scrubber.text(text)
-        return text.encode()
+            raw = kept(raw, sender.way, sender.content_type, scrubber.text)
+        return raw
 
-    def reason(self, reason: str, source: str) -> str:
-        """Why something was refused, which may quote it."""
-        for policy, scrubber in self._policies:
-            if _any(policy.sources, source):
-                reason = scrubber.plain(reason)
-        return reason
+    def told(self, text: str, sender: Sender) -> str:
+        """A reason, or something else that quotes what was sent; what cannot be judged is left out."""
+        for scrubber in self._scrubbers(sender):
+            text = scrubber.text(_QUOTED.sub(_whole, text))
+        return text
+
+    def _scrubbers(self, sender: Sender) -> list[Scrubber]:
+        return [scrubber for policy, scrubber in self._policies if _any(policy.sources, sender.name)]
+
+
+def _whole(match: re.Match[str]) -> str:
+    # Cut or escaped, half a value would not be recognised.
+    return "'…'" if match[0].endswith("…") or "\\" in match[0] else match[0]
+
+
+def _new(name: str, taken: Collection[str]) -> str:
+    """The name, with a number where two different ones became the same."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name} {number}"
+    return found
 
 
 def _any(patterns: list[str], name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _covers(policy: RedactionPolicy, column: str) -> bool:
-    if column in NAMES:
-        return column in policy.columns
-    return _any(policy.columns, column)

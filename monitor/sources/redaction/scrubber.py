@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from re import Match
-from typing import Any
 
-import msgspec
 import polars as pl
 
+from monitor.sources.redaction import jsontext
 from monitor.sources.redaction.kinds import Kind
+from monitor.sources.redaction.signs import Signs, hides
+from monitor.sources.redaction.values import STAND
 
 MOST_NESTED = 4
 """JSON in a string in JSON and so on is opened to this depth; what is deeper is taken as text."""
+
+SHORTEST_SECRET = 4
+"""Characters of a value from which a key that says so makes it a secret."""
+
+ASSIGNED = "assigned_secret"
+
+_SECRET_NAME = re.compile(
+    r"(?:.*[^a-z])?(?:pass|pwd)|.*(?:passwords?|passwd|passphrase|secrets?|token|api[_-]?keys?"
+    r"|(?:access|private|account|signing|encryption)[_-]?key|credentials?|cookie)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A key of JSON, or an attribute, whose value is a secret whatever it looks like."""
+
+_HEADER = re.compile(r"(?:basic|bearer|token|digest|negotiate|apikey)\s+\S", re.IGNORECASE)
+
+_END_OF_RUN = " \t\r\n\"'\\,;:{}[]()<>"
 
 Stand = Callable[[str, str], str]
 """What stands in the place of a value: of its kind, and of the value in its plain form."""
@@ -26,6 +43,11 @@ class OwnPattern:
     name: str
     pattern: str
 
+    @property
+    def anchored(self) -> bool:
+        """Whether it says where a text begins or ends: then the whole tells nothing of its parts."""
+        return any(sign in self.pattern for sign in ("^", "$", "\\A", "\\z"))
+
     def values(self, text: str) -> list[str]:
         """Everything in the text that matches, longest first."""
         found: list[str] = pl.Series([text]).str.extract_all(self.pattern)[0].to_list()
@@ -33,69 +55,114 @@ class OwnPattern:
 
 
 class Scrubber:
-    """Scrubs texts of some kinds of values, always with the same result for the same text."""
+    """Scrubs texts of some kinds of values, always with the same result for the same text.
+
+    What it puts in a value's place it leaves as it is: scrubbing twice is scrubbing once.
+    """
 
     def __init__(self, kinds: Sequence[Kind], own: Sequence[OwnPattern], stand: Stand) -> None:
+        self._signs = Signs(kinds)
+        self._own = own
+        self._anchored = any(one.anchored for one in own)
+        self._any_own = "|".join(f"(?:{one.pattern})" for one in own)
+        self._assigned = any(kind.name == ASSIGNED for kind in kinds)
+        self._stand = stand
+
+    def look(self, text: str) -> Look | None:
+        """How to scrub parts of the text; None where there is nothing to be found in it."""
+        kinds = self._signs.of(text)
+        # An escape may hide what an own pattern looks for.
+        own = self._own if self._own and (self._anchored or hides(text) or self._matches(text)) else ()
+        if not kinds and not own:
+            return None
+        return Look(kinds, own, self._stand, self._assigned)
+
+    def _matches(self, text: str) -> bool:
+        return bool(pl.Series([text]).str.contains(self._any_own)[0])
+
+    def text(self, value: str, name: str = "", tail: int = 0) -> str:
+        """The text without such values; JSON stays JSON. ``name`` is what it is called, where that tells.
+
+        A ``tail`` other than 0 says that the text was cut, perhaps within a value: the end of what
+        is left is taken away too, at least so many characters of it.
+        """
+        look = self.look(f"{name}={value}" if name else value)
+        if look is not None:
+            value = look.text(value, name, cut=tail > 0)
+        return _without_tail(value, tail) if tail else value
+
+
+class Look:
+    """A scrubber's way through texts of which it is known what they may hold."""
+
+    def __init__(
+        self, kinds: Sequence[Kind], own: Sequence[OwnPattern], stand: Stand, assigned: bool
+    ) -> None:
         self._kinds = kinds
         self._own = own
         self._stand = stand
+        self._assigned = assigned
 
-    def text(self, value: str, depth: int = 0) -> str:
-        """The text without such values; JSON stays JSON."""
-        if depth < MOST_NESTED and value[:1] in '{["' and value[-1:] in '}]"':
-            opened = self._json(value, depth)
-            if opened is not None:
-                return opened
+    def text(self, value: str, name: str = "", cut: bool = False, depth: int = 0) -> str:
+        """The text without such values; ``name`` is the key that it stands under."""
+        if name and self._is_secret(name, value):
+            return self._stand(ASSIGNED, value)
+        if depth < MOST_NESTED and jsontext.looks_so(value):
+            value = jsontext.replaced(value, lambda inner, key, torn: self.text(inner, key, torn, depth + 1))
+            if not cut and jsontext.is_so(value):
+                return value
         return self.plain(value)
+
+    def _is_secret(self, name: str, value: str) -> bool:
+        if not self._assigned or len(value) < SHORTEST_SECRET or STAND.fullmatch(value):
+            return False
+        name = name[-100:]
+        if name[-13:].lower() == "authorization":
+            return bool(_HEADER.match(value))
+        # JSON is opened rather than taken whole.
+        return bool(_SECRET_NAME.fullmatch(name)) and not (jsontext.looks_so(value) and jsontext.is_so(value))
 
     def plain(self, value: str) -> str:
         """The same for a text that is nothing but text."""
-        lowered = value.lower()
         for kind in self._kinds:
-            if not kind.hints or any(hint in lowered for hint in kind.hints):
-                value = kind.pattern.sub(lambda match, kind=kind: self._replaced(kind, match), value)  # type: ignore[misc]
+            value = "".join(self._parts(kind, value))
         for own in self._own:
             for found in own.values(value):
-                value = value.replace(found, self._stand(own.name, found))
+                value = _replace(value, found, self._stand(own.name, found))
         return value
 
-    def _replaced(self, kind: Kind, match: Match[str]) -> str:
+    def _parts(self, kind: Kind, text: str) -> Iterator[str]:
+        """What lies between the values of a kind, and what stands in their place."""
         group = 1 if kind.pattern.groups else 0
-        value = match[group]
-        if not kind.valid(value) or value.startswith("["):
-            return match[0]
-        begin, end = match.start(group) - match.start(), match.end(group) - match.start()
-        return match[0][:begin] + self._stand(kind.name, kind.plain(value)) + match[0][end:]
+        done = place = 0
+        while match := kind.pattern.search(text, place):
+            begin = match.start(group)
+            value = kind.fit(match[group])
+            if value and not _stands(text, begin, begin + len(value)):
+                yield text[done:begin]
+                yield self._stand(kind.name, kind.plain(value))
+                done = place = begin + len(value)
+            else:
+                place = match.start() + 1
+        yield text[done:]
 
-    def _json(self, value: str, depth: int) -> str | None:
-        """JSON text with its strings scrubbed; None where it is none, the text itself where nothing was."""
-        try:
-            found = msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        if not isinstance(found, dict | list | str):
-            return None
-        clean = self.walk(found, depth + 1)
-        return value if clean == found else msgspec.json.encode(clean).decode()
 
-    def walk(self, value: Any, depth: int = 0, key: str = "") -> Any:
-        """Decoded JSON with its strings and keys scrubbed.
+def _stands(text: str, begin: int, end: int) -> bool:
+    """Whether this part of the text lies within a mask or a fingerprint."""
+    opened = text.rfind("[", max(begin - 100, 0), begin + 1)
+    stand = STAND.match(text, opened) if opened >= 0 else None
+    return stand is not None and end <= stand.end()
 
-        A value is also looked at together with its key, which may say that it is a secret.
-        """
-        if isinstance(value, str):
-            clean = self.text(value, depth)
-            return self._beside(key, value) if clean == value and key else clean
-        if isinstance(value, list):
-            return [self.walk(item, depth, key) for item in value]
-        if isinstance(value, dict):
-            return {self.plain(name): self.walk(inner, depth, name) for name, inner in value.items()}
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            clean = self.plain(str(value))
-            return value if clean == str(value) else clean
-        return value
 
-    def _beside(self, key: str, value: str) -> str:
-        sign = f"{key}="
-        clean = self.plain(sign + value)
-        return clean.removeprefix(sign) if clean.startswith(sign) else value
+def _replace(text: str, value: str, stand: str) -> str:
+    """Put ``stand`` for each ``value`` outside masks and fingerprints."""
+    parts = STAND.split(text)
+    kept = STAND.findall(text)
+    parts = [part.replace(value, stand) for part in parts]
+    return "".join(part for pair in zip(parts, [*kept, ""], strict=True) for part in pair)
+
+
+def _without_tail(text: str, tail: int) -> str:
+    """The text without its last ``tail`` characters and without what they cut apart."""
+    kept = text[:-tail]
+    return kept[: max(kept.rfind(end) for end in _END_OF_RUN) + 1]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
 KEY_BYTES = 32
+
+STAND = re.compile(r"\[(?:redacted:[a-z][a-z0-9_-]{0,39}|[a-z][a-z0-9_-]{0,39}:[0-9a-f]{16})\]")
+"""A mask or a fingerprint."""
 
 
 def masked(kind: str) -> str:
@@ -22,21 +26,40 @@ def fingerprint(key: bytes, kind: str, value: str) -> str:
     return f"[{kind}:{digest[:16]}]"
 
 
+def keyed(key: bytes, name: str) -> str:
+    """24 hexadecimal digits for a name that was made of what may have to be redacted."""
+    return hmac.new(key, b"name\0" + name.encode(), hashlib.sha256).hexdigest()[:24]
+
+
 def load_key(file: Path) -> bytes:
     """The key in ``file``, made where there is none, readable by its owner alone.
 
-    Raises OSError where it cannot be read or made, or is too short to be a key.
+    Raises OSError where it cannot be read or made, is too short to be a key, or may be read by all.
     """
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        key = file.read_bytes()
-        if len(key) < KEY_BYTES:
-            raise OSError(f"{file}: shorter than {KEY_BYTES} bytes; restore it from a backup") from None
-        return key
-    with os.fdopen(descriptor, "wb") as sink:
-        key = secrets.token_bytes(KEY_BYTES)
+        with file.open("rb") as source:
+            if os.fstat(source.fileno()).st_mode & 0o007:
+                raise OSError(f"{file}: everybody may read it; `chmod o= {file.name}`")
+            key = source.read()
+    except FileNotFoundError:
+        return _made(file)
+    if len(key) < KEY_BYTES:
+        raise OSError(f"{file}: shorter than {KEY_BYTES} bytes; restore it from a backup")
+    return key
+
+
+def _made(file: Path) -> bytes:
+    """A new key, in its file whole or not at all."""
+    key = secrets.token_bytes(KEY_BYTES)
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as sink:
         sink.write(key)
         sink.flush()
         os.fsync(sink.fileno())
+    draft.rename(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
     return key

@@ -1,0 +1,46 @@
+"""What a text may hold at all, told in one pass: most texts hold nothing, and cost next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monitor.sources.redaction.kinds import Kind
+
+_JOINING = b" -().\\/" + bytes(range(0x80, 0x100))
+"""What may stand between the digits of one number; without it a number is a run."""
+
+_SHAPES = bytes(
+    0x64 if 0x30 <= byte <= 0x39 else 0x41 if 0x41 <= byte <= 0x5A else 0x2E if 0x61 <= byte <= 0x7A else byte
+    for byte in range(256)
+)
+"""A digit becomes ``d``, a capital ``A``, a small letter a dot."""
+
+_ESCAPES = ("\\u", "\\/", "\\x")
+
+
+def hides(text: str) -> bool:
+    """Whether the text has escapes that may hide what it holds."""
+    return "\\" in text and any(escape in text for escape in _ESCAPES)
+
+
+class Signs:
+    """Tells which of some kinds a text may hold; never too few."""
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
+        self._kinds = kinds
+        self._hints = [(hint, kind) for kind in kinds for hint in kind.hints]
+        self._words = [(word, kind) for kind in kinds for word in kind.words]
+        self._shapes = [(shape, kind) for kind in kinds for shape in kind.shapes]
+
+    def of(self, text: str) -> list[Kind]:
+        """The kinds that the text may hold, in their order."""
+        if hides(text):
+            return [*self._kinds]
+        found = {kind.name for hint, kind in self._hints if hint in text}
+        if self._words:
+            lowered = text.lower()
+            found.update(kind.name for word, kind in self._words if word in lowered)
+        if self._shapes:
+            shaped = text.encode(errors="replace").translate(_SHAPES, _JOINING)
+            found.update(kind.name for shape, kind in self._shapes if shape in shaped)
+        return [kind for kind in self._kinds if kind.name in found] if found else []
