@@ -12,6 +12,8 @@ from monitor.events import Record, arrow_batch, rule_fields
 from monitor.frames import to_frame
 from monitor.settings import Settings
 from monitor.sources.dialect_files import DialectError, load_mappings
+from monitor.sources.redaction.columns import told
+from monitor.sources.redaction.values import read_key
 
 
 def check(settings: Settings) -> dict[str, Any]:
@@ -45,12 +47,18 @@ def check(settings: Settings) -> dict[str, Any]:
         load_mappings(settings.edge.dialects)
     except DialectError as error:
         faults.append(str(error))
+    if settings.redaction.policies:
+        try:
+            read_key(settings.redaction_key)
+        except OSError as error:
+            faults.append(str(error))
     masked = settings.masked()
     return {
         "ok": not faults,
         "faults": faults,
         "rules": rules,
         "rule_tests": tests,
+        "redaction": list(told(settings.redaction)),
         "settings": masked,
         "settings_flat": dict(flatten(masked)),
     }

@@ -172,6 +172,7 @@ def prepare(settings: Settings) -> Prepared:
     from monitor.events import rule_fields
     from monitor.sources.dialect_files import load_mappings
     from monitor.sources.keys import Keys
+    from monitor.sources.redaction.values import load_key
     from monitor.store.migrate import migrate_state
     from monitor.store.state import State
     from monitor.web.auth import create_login_link

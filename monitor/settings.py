@@ -409,6 +409,11 @@ class Settings(BaseSettings):
         return self.data / "dead-letters"
 
     @property
+    def redaction_key(self) -> Path:
+        """The file with the key of redaction's fingerprints."""
+        return self.redaction.key_file or self.data / "redaction.key"
+
+    @property
     def state_file(self) -> Path:
         """The state database."""
         return self.data / "state.db"

@@ -149,6 +149,7 @@ def check_page(found: Mapping[str, Any]) -> RenderableType:
     word = (
         Text("all is well", style="green") if found["ok"] else Text("not usable as it is", style="bold red")
     )
+    lines += [Text.assemble(("redaction  ", "dim"), plain(policy)) for policy in found["redaction"]]
     lines.append(Text.assemble(f"{found['rules']} rules, {found['rule_tests']} tests in them: ", word))
     return Group(*lines)
 

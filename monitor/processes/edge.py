@@ -60,7 +60,7 @@ async def _serve(settings: Settings, sock: socket.socket, rules_hash: str, stop:
     callers.resume(former_callers(state))
     traces = TraceMemory(settings.edge.max_trace_spans, max_name_bytes=settings.edge.max_name_bytes)
     policies = settings.redaction.policies
-    redactor = Redactor(settings.redaction, settings.data / "redaction.key") if policies else None
+    redactor = Redactor(settings.redaction, settings.redaction_key) if policies else None
     intake = Intake(Gate(settings.edge, redactor=redactor), committer, callers, traces)
     recall(intake.late, settings.spool_folder)
     keys = Keys(state)

@@ -142,9 +142,10 @@ class Gate:
         else:
             # Made before: what differs in redacted values only is not the same.
             record.event_id = redactor.made_id(fingerprint(record))
-        cuts = redactor.record(record, sender, self.limits.max_text_bytes)
+        long = redactor.record(record, sender, self.limits.max_text_bytes)
         self._limit(record, None, plain=False)
-        return {CUT + name: str(size) for name, size in cuts.items()}
+        cut = record.attributes or {}
+        return {CUT + one.place: str(one.size) for one in long if one.cut or CUT + one.place in cut}
 
     def _from_json(self, raw: bytes) -> Any:
         try:

@@ -137,7 +137,13 @@ def test_any_mixture_of_words_is_scrubbed_to_something_that_stays(parts: list[st
 
 @given(
     st.recursive(
-        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text(),
+        ),
         lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
     )
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from monitor.events import COLUMNS, Kind
+from monitor.settings import RedactionSettings
+from monitor.sources.redaction.kinds import KINDS
 
 ATTRIBUTES = "attributes"
 
@@ -43,3 +45,15 @@ def fault(pattern: str, mode: str) -> tuple[str, frozenset[str]] | None:
     if any(column.name == pattern for column in COLUMNS):
         return f"{pattern} holds no text that a sender chooses", frozenset()
     return f"unknown column {pattern!r}", known
+
+
+def told(settings: RedactionSettings) -> Iterator[str]:
+    """Each policy in words, in the order in which they are asked."""
+    for policy in settings.policies:
+        wanted = set(policy.detectors)
+        names = [kind.name for kind in KINDS if kind.name in wanted or kind.group in wanted]
+        names += [name for name in settings.patterns if name in wanted]
+        whose = {"sources": policy.sources, "agents": policy.agents, "dialects": policy.dialects}
+        only = [f"{what} {', '.join(names)}" for what, names in whose.items() if names != ["*"]]
+        where = f"in {', '.join(policy.columns)}" + (f" of {' and '.join(only)}" if only else "")
+        yield f"{policy.mode} {', '.join(names)} {where}"

@@ -24,9 +24,8 @@ class Kind:
 
     Only a text with one of its signs is searched: ``hints`` as they stand, ``words`` in any case, or
     ``shapes`` (signs.py). ``fit`` gives the part of a match, from its beginning, that is a value;
-    empty where none is, and the
-    search goes on within the match: its length must be bounded then. ``plain`` brings equal values
-    written differently to one form.
+    empty where none is, and the search goes on within the match: its length must be bounded then.
+    ``plain`` brings equal values written differently to one form.
     """
 
     name: str

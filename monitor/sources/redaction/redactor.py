@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,14 @@ _MADE_OF_CONTENT = re.compile(r"(otel|line)_[0-9a-f]{24,32}")
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'…?|"(?:[^"\\]|\\.)*"…?""")
 
 
+class Long(NamedTuple):
+    """A text beyond the limit: where it stands, its bytes as it came, and whether it was cut here."""
+
+    place: str
+    size: int
+    cut: bool
+
+
 @dataclass
 class Part:
     """A policy that holds for some events: its scrubber, and its columns beside attributes."""
@@ -52,7 +60,7 @@ class Redactor:
     """
 
     def __init__(self, settings: RedactionSettings, key_file: Path) -> None:
-        self._key = load_key(settings.key_file or key_file)
+        self._key = load_key(key_file)
         self._policies = [(policy, self._scrubber(policy, settings)) for policy in settings.policies]
         self._plans: OrderedDict[tuple[str, str, str], list[Part]] = OrderedDict()
 
@@ -64,33 +72,34 @@ class Redactor:
             return Scrubber(kinds, own, lambda kind, _value: masked(kind))
         return Scrubber(kinds, own, partial(fingerprint, self._key))
 
-    def record(self, record: Any, sender: Sender, limit: int) -> dict[str, int]:
+    def record(self, record: Any, sender: Sender, limit: int) -> list[Long]:
         """Redact a checked record in place, before anything of it is cut at ``limit`` bytes.
 
-        Returns the texts that had to be cut here, with their original length in bytes.
+        Returns its texts beyond the limit. One that is so by more than ``MARGIN`` is cut here: the
+        rest would be looked through in vain.
         """
-        cuts: dict[str, int] = {}
+        long: list[Long] = []
         plan = self._plan(sender.name, record.agent_id, record.source or "")
         for part in plan:
-            self._columns(record, part, limit, cuts)
+            self._columns(record, part, limit, long)
         if record.attributes and plan:
-            record.attributes = self._attributes(record.attributes, plan, limit, cuts)
-        return cuts
+            record.attributes = self._attributes(record.attributes, plan, limit, long)
+        return long
 
-    def _columns(self, record: Any, part: Part, limit: int, cuts: dict[str, int]) -> None:
+    def _columns(self, record: Any, part: Part, limit: int, long: list[Long]) -> None:
         found = [(name, value) for name in part.columns if (value := getattr(record, name))]
         texts = [text for _, value in found for text in (value if isinstance(value, list) else (value,))]
         longest = max(map(len, texts), default=0)
         if longest <= limit and part.scrubber.look("\n".join(texts)) is None:
             return
         for name, value in found:
-            clean = partial(self._text, part.scrubber, limit, cuts, name)
+            clean = partial(self._text, part.scrubber, limit, long, name)
             setattr(
                 record, name, [clean(text) for text in value] if isinstance(value, list) else clean(value)
             )
 
     def _attributes(
-        self, given: dict[str, Any], plan: Sequence[Part], limit: int, cuts: dict[str, int]
+        self, given: dict[str, Any], plan: Sequence[Part], limit: int, long: list[Long]
     ) -> dict[str, str]:
         said = {
             name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -110,7 +119,7 @@ class Redactor:
             shown = scrubber.text(name[:limit])
             if shown != name:
                 shown = _new(shown, clean.keys() | said.keys())
-            clean[shown] = self._text(scrubber, limit, cuts, f"{ATTRIBUTES}.{shown}", value, name)
+            clean[shown] = self._text(scrubber, limit, long, f"{ATTRIBUTES}.{shown}", value, name)
         return clean
 
     def _shares(self, names: Iterable[str], plan: Sequence[Part]) -> Iterator[tuple[Part, list[str]]]:
@@ -123,11 +132,13 @@ class Redactor:
                 yield part, mine
 
     def _text(
-        self, scrubber: Scrubber, limit: int, cuts: dict[str, int], place: str, text: str, name: str = ""
+        self, scrubber: Scrubber, limit: int, long: list[Long], place: str, text: str, name: str = ""
     ) -> str:
-        if len(text) <= limit + MARGIN:
+        cut = len(text) > limit + MARGIN
+        if len(text) > limit:
+            long.append(Long(place, len(text.encode()), cut))
+        if not cut:
             return scrubber.text(text, name)
-        cuts[place] = cuts.get(place, 0) + len(text.encode())
         return scrubber.text(text[: limit + MARGIN], name, tail=TAIL)
 
     def _plan(self, source: str, agent_id: str, dialect: str) -> list[Part]:

@@ -34,7 +34,15 @@ def keyed(key: bytes, name: str) -> str:
 def load_key(file: Path) -> bytes:
     """The key in ``file``, made where there is none, readable by its owner alone.
 
-    Raises OSError where it cannot be read or made, is too short to be a key, or may be read by all.
+    Raises OSError as ``read_key`` does, and where it cannot be made.
+    """
+    return read_key(file) or _made(file)
+
+
+def read_key(file: Path) -> bytes | None:
+    """The key in ``file``; None where there is no such file.
+
+    Raises OSError where it cannot be read, is too short to be a key, or may be read by everybody.
     """
     try:
         with file.open("rb") as source:
@@ -42,7 +50,7 @@ def load_key(file: Path) -> bytes:
                 raise OSError(f"{file}: everybody may read it; `chmod o= {file.name}`")
             key = source.read()
     except FileNotFoundError:
-        return _made(file)
+        return None
     if len(key) < KEY_BYTES:
         raise OSError(f"{file}: shorter than {KEY_BYTES} bytes; restore it from a backup")
     return key
