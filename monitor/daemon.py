@@ -179,6 +179,8 @@ def prepare(settings: Settings) -> Prepared:
 
     rules = load_rules(settings.detection.rules, rule_fields())
     load_mappings(settings.edge.dialects)
+    if settings.redaction.policies:
+        load_key(settings.redaction_key)
     migrate_state(settings.state_file)
     state = State(settings.state_file)
     try:

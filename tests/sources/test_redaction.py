@@ -196,6 +196,8 @@ def test_under_a_key_that_says_secret_all_of_the_value_goes(value: str) -> None:
             "2026 [redacted:payment_card], [redacted:payment_card]",
         ),
         ("219-09-9999 4111-1111-1111-1111", "[redacted:us_ssn] [redacted:payment_card]"),
+        ("?key%3Dsk_live_4eC39HqLyjWDarjtT1zdp7dc", "?key%3D[redacted:stripe_key]"),
+        ("?key%3Dsk-ant-api03-Zk3qWw9rT5yU8iO1pA2sD4", "?key%3D[redacted:llm_api_key]"),
         ("DE89 3704 0044 0532 0130 00 PAID", "[redacted:iban] PAID"),
         ("NL91ABNA0417164300", "[redacted:iban]"),
         ("j\u00fcrgen@example.com", "[redacted:email]"),

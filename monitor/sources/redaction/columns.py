@@ -54,6 +54,6 @@ def told(settings: RedactionSettings) -> Iterator[str]:
         names = [kind.name for kind in KINDS if kind.name in wanted or kind.group in wanted]
         names += [name for name in settings.patterns if name in wanted]
         whose = {"sources": policy.sources, "agents": policy.agents, "dialects": policy.dialects}
-        only = [f"{what} {', '.join(names)}" for what, names in whose.items() if names != ["*"]]
+        only = [f"{what} {', '.join(patterns)}" for what, patterns in whose.items() if patterns != ["*"]]
         where = f"in {', '.join(policy.columns)}" + (f" of {' and '.join(only)}" if only else "")
         yield f"{policy.mode} {', '.join(names)} {where}"

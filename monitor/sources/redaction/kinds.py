@@ -52,7 +52,7 @@ def _kind(
     return Kind(name, group, re.compile(pattern), *signs, fit, plain)
 
 
-_EDGE = r"(?<![A-Za-z0-9_])"
+_EDGE = r"(?:(?<![A-Za-z0-9_])|(?<=%[0-9A-Fa-f]{2}))"
 _END = r"(?![A-Za-z0-9_])"
 _IS = r"[\"'\\]{0,8}\s{0,3}[:=]\s{0,3}[\"'\\]{0,8}"
 """What may stand between a name and its value, quoted however often."""
@@ -65,9 +65,7 @@ KINDS: tuple[Kind, ...] = (
         r"(?:-----END [A-Z ]{0,30}-----)?",
         hints="-----BEGIN",
     ),
-    _kind(
-        "aws_access_key", SECRETS, _EDGE + r"(?:AKIA|ASIA)[A-Z0-9]{16}" + _END, hints="AKIA ASIA", fit=mixed
-    ),
+    _kind("aws_access_key", SECRETS, r"(?:AKIA|ASIA)[A-Z0-9]{16}" + _END, hints="AKIA ASIA", fit=mixed),
     _kind(
         "aws_secret_key",
         SECRETS,
@@ -75,23 +73,23 @@ KINDS: tuple[Kind, ...] = (
         words="aws secret_access secretaccess",
         fit=mixed,
     ),
-    _kind("google_api_key", SECRETS, _EDGE + r"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])", hints="AIza"),
-    _kind("google_oauth", SECRETS, _EDGE + r"(?:GOCSPX-|ya29\.)[A-Za-z0-9_-]{20,}", hints="GOCSPX- ya29."),
+    _kind("google_api_key", SECRETS, r"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])", hints="AIza"),
+    _kind("google_oauth", SECRETS, r"(?:GOCSPX-|ya29\.)[A-Za-z0-9_-]{20,}", hints="GOCSPX- ya29."),
     _kind(
         "github_token",
         SECRETS,
-        _EDGE + r"(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
+        r"(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
         hints="ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
     ),
     _kind(
         "gitlab_token",
         SECRETS,
-        _EDGE + r"gl(?:pat|dt|rt|cbt|ptt)-[A-Za-z0-9_.-]{20,}",
+        r"gl(?:pat|dt|rt|cbt|ptt)-[A-Za-z0-9_.-]{20,}",
         hints="glpat- gldt- glrt- glcbt- glptt-",
     ),
-    _kind("slack_token", SECRETS, _EDGE + r"(?:xox[abceoprs]|xapp)-[A-Za-z0-9-]{10,}", hints="xox xapp-"),
+    _kind("slack_token", SECRETS, r"(?:xox[abceoprs]|xapp)-[A-Za-z0-9-]{10,}", hints="xox xapp-"),
     _kind("slack_webhook", SECRETS, r"hooks\.slack\.com/(services/[A-Za-z0-9/_-]{20,})", hints="hooks.slack"),
-    _kind("stripe_key", SECRETS, _EDGE + r"[sr]k_(?:live|test)_[A-Za-z0-9]{10,}", hints="k_live_ k_test_"),
+    _kind("stripe_key", SECRETS, r"[sr]k_(?:live|test)_[A-Za-z0-9]{10,}", hints="k_live_ k_test_"),
     _kind(
         "llm_api_key",
         SECRETS,
@@ -99,14 +97,14 @@ KINDS: tuple[Kind, ...] = (
         hints="sk-",
         fit=mixed,
     ),
-    _kind("huggingface_token", SECRETS, _EDGE + r"hf_[A-Za-z0-9]{30,}", hints="hf_"),
-    _kind("npm_token", SECRETS, _EDGE + r"npm_[A-Za-z0-9]{36}" + _END, hints="npm_"),
-    _kind("sendgrid_key", SECRETS, _EDGE + r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", hints="SG."),
+    _kind("huggingface_token", SECRETS, r"hf_[A-Za-z0-9]{30,}", hints="hf_"),
+    _kind("npm_token", SECRETS, r"npm_[A-Za-z0-9]{36}" + _END, hints="npm_"),
+    _kind("sendgrid_key", SECRETS, r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", hints="SG."),
     _kind("watchkeeper_key", SECRETS, _EDGE + r"(?:wk_|whsec_)[A-Za-z0-9_+/=-]{20,}", hints="wk_ whsec_"),
     _kind(
         "jwt",
         SECRETS,
-        _EDGE + r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+        r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
         hints="eyJ",
     ),
     _kind(

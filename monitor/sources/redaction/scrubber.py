@@ -19,6 +19,9 @@ MOST_NESTED = 4
 SHORTEST_SECRET = 4
 """Characters of a value from which a key that says so makes it a secret."""
 
+LONGEST_RUN = 24 << 10
+"""Characters without any space, quote or bracket that may be one value."""
+
 ASSIGNED = "assigned_secret"
 
 _SECRET_NAME = re.compile(
@@ -165,4 +168,6 @@ def _replace(text: str, value: str, stand: str) -> str:
 def _without_tail(text: str, tail: int) -> str:
     """The text without its last ``tail`` characters and without what they cut apart."""
     kept = text[:-tail]
-    return kept[: max(kept.rfind(end) for end in _END_OF_RUN) + 1]
+    run = max(len(kept) - LONGEST_RUN, 0)
+    place = max(kept.rfind(end, run) for end in _END_OF_RUN)
+    return kept[: run if place < 0 else place + 1]
