@@ -9,7 +9,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from monitor.cli import main
-from tests.daemons import Daemon, stored_ids
+from tests.daemons import Daemon, stored_ids, until
 
 AT = "2026-01-05T09:30:00Z"
 NASTY = "\x1b[31mred\u202e"
@@ -57,9 +57,11 @@ def test_letters_are_listed_downloaded_and_replayed_once_the_limit_is_mended(tmp
         ]
         run(daemon, "deadletters", "download", "--raw", "--reason", "tool_name", "-o", str(out))
         assert out.read_bytes().splitlines() == [record(3, "u" * 50), record(1, "t" * 50)]
-        status = run(daemon, "status")
+        told = "3 (`watchkeeper deadletters list`)"
+        status = until(
+            lambda: told in (page := run(daemon, "status")) and page, "a heartbeat that counts them"
+        )
         assert "refused" in status
-        assert "3 (`watchkeeper deadletters list`)" in status
 
         daemon.stop()
         daemon.config.write_text(config)

@@ -84,7 +84,7 @@ class Site:
         seen = Seen.load(self.spool)
         writer = SpoolWriter(self.spool, settings.spool.seal_bytes)
         self.committer = Committer(writer, seen, DeadLetters(data / "dead"), settings)
-        self.intake = Intake(Gate(EdgeSettings()), self.committer, traces=memory)
+        self.intake = Intake(Gate(EdgeSettings(), now=lambda: NOW), self.committer, traces=memory)
         recall(self.intake.late, self.spool)
 
     async def __aenter__(self) -> Site:
@@ -259,7 +259,7 @@ def test_the_first_word_stands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("revision", [7, 1, -1])
 def test_a_revision_that_a_producer_sends_is_an_event_like_any_other(tmp_path: Path, revision: int) -> None:
-    gate = Gate(EdgeSettings())
+    gate = Gate(EdgeSettings(), now=lambda: NOW)
     known = {"event_type": "tool.executed", "agent_id": "a", "event_id": "e2", "revision": revision}
     sent = msgspec.json.encode({**known, "timestamp": NOW})
     record = gate.check(sent, KEY)
@@ -397,7 +397,7 @@ def test_another_key_cannot_make_a_call_a_repeat(tmp_path: Path) -> None:
 
 def test_a_producer_cannot_mark_an_event_as_a_repeat() -> None:
     sent = call(2, 1, attributes={REPEAT_OF: "e1", INHERITED: "tool_name"})
-    assert Gate(EdgeSettings()).check(sent, KEY).attributes == {
+    assert Gate(EdgeSettings(), now=lambda: NOW).check(sent, KEY).attributes == {
         f"producer.{REPEAT_OF}": "e1",
         f"producer.{INHERITED}": "tool_name",
     }
@@ -419,7 +419,7 @@ def test_a_log_record_of_a_model_call_is_a_repeat_of_its_span_and_two_calls_are_
             "event_id": event_id,
             "attributes": {"span.kind": kind},
         }
-        return Gate(EdgeSettings()).check(columns, KEY)
+        return Gate(EdgeSettings(), now=lambda: NOW).check(columns, KEY)
 
     assert calls.first_of(scope, told("span", "CLIENT", 1)) is None
     assert calls.first_of(scope, told("log", "LOG", 1)) == "span"

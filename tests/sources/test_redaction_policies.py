@@ -14,7 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from monitor.checking import check
 from monitor.settings import SettingsError, load
 from monitor.sources.gate import Gate, Rejected
-from monitor.sources.redaction.redactor import MARGIN, Redactor
+from monitor.sources.redaction.redactor import Redactor
+from monitor.sources.redaction.texts import MARGIN
 from monitor.sources.seen import Seen
 from tests.builders import event
 from tests.sources.redactors import SENDER, redacted, redactor

@@ -70,7 +70,7 @@ KINDS: tuple[Kind, ...] = (
         "aws_secret_key",
         SECRETS,
         r"(?i:aws|secret_?access_?key)[^\n]{0,40}?(?<![A-Za-z0-9/+=])([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
-        words="aws secret_access secretaccess",
+        words="aws secret",
         fit=mixed,
     ),
     _kind("google_api_key", SECRETS, r"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])", hints="AIza"),

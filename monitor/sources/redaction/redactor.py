@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -18,30 +18,17 @@ from monitor.sources.keys import Sender
 from monitor.sources.redaction.columns import ATTRIBUTES, TEXTS, covers
 from monitor.sources.redaction.kinds import KINDS
 from monitor.sources.redaction.refused import kept
-from monitor.sources.redaction.scrubber import OwnPattern, Scrubber
+from monitor.sources.redaction.scrubber import Look, OwnPattern, Scrubber
+from monitor.sources.redaction.texts import Long, Texts
 from monitor.sources.redaction.values import fingerprint, keyed, load_key, masked
 
 REMEMBERED = 4_096
 """Senders and agents whose policies are remembered; the least recent give way."""
 
-MARGIN = 32 << 10
-"""Characters beyond the limit of a text that are looked at before it is cut: no value is longer."""
-
-TAIL = 4 << 10
-"""Characters taken from the end of a text that is longer than limit and margin together."""
-
 _MADE_OF_CONTENT = re.compile(r"(otel|line)_[0-9a-f]{24,32}")
 """Ids that were made of what the event says, before it came here (otlp.py, follower.py)."""
 
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'…?|"(?:[^"\\]|\\.)*"…?""")
-
-
-class Long(NamedTuple):
-    """A text beyond the limit: where it stands, its bytes as it came, and whether it was cut here."""
-
-    place: str
-    size: int
-    cut: bool
 
 
 @dataclass
@@ -75,51 +62,49 @@ class Redactor:
     def record(self, record: Any, sender: Sender, limit: int) -> list[Long]:
         """Redact a checked record in place, before anything of it is cut at ``limit`` bytes.
 
-        Returns its texts beyond the limit. One that is so by more than ``MARGIN`` is cut here: the
-        rest would be looked through in vain.
+        Returns its texts beyond the limit. One that is so by more than ``texts.MARGIN`` is cut
+        here: the rest would be looked through in vain.
         """
-        long: list[Long] = []
+        texts = Texts(limit)
         plan = self._plan(sender.name, record.agent_id, record.source or "")
         for part in plan:
-            self._columns(record, part, limit, long)
+            self._columns(record, part, texts)
         if record.attributes and plan:
-            record.attributes = self._attributes(record.attributes, plan, limit, long)
-        return long
+            record.attributes = self._attributes(record.attributes, plan, texts)
+        return texts.long
 
-    def _columns(self, record: Any, part: Part, limit: int, long: list[Long]) -> None:
+    def _columns(self, record: Any, part: Part, texts: Texts) -> None:
         found = [(name, value) for name in part.columns if (value := getattr(record, name))]
-        texts = [text for _, value in found for text in (value if isinstance(value, list) else (value,))]
-        longest = max(map(len, texts), default=0)
-        if longest <= limit and part.scrubber.look("\n".join(texts)) is None:
+        values = [text for _, value in found for text in (value if isinstance(value, list) else (value,))]
+        look = texts.look(part.scrubber, values)
+        if look is None:
             return
         for name, value in found:
-            clean = partial(self._text, part.scrubber, limit, long, name)
+            clean = partial(texts.clean, part.scrubber, look, name)
             setattr(
                 record, name, [clean(text) for text in value] if isinstance(value, list) else clean(value)
             )
 
-    def _attributes(
-        self, given: dict[str, Any], plan: Sequence[Part], limit: int, long: list[Long]
-    ) -> dict[str, str]:
+    def _attributes(self, given: dict[str, Any], plan: Sequence[Part], texts: Texts) -> dict[str, str]:
         said = {
             name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
             for name, value in given.items()
         }
-        holding: dict[str, Scrubber] = {}
+        holding: dict[str, tuple[Scrubber, Look]] = {}
         for part, mine in self._shares(said, plan):
-            together = "\n".join(f"{name}={said[name]}" for name in mine)
-            if len(together) > limit or part.scrubber.look(together) is not None:
-                holding |= dict.fromkeys(mine, part.scrubber)
+            look = texts.look(part.scrubber, [f"{name}={said[name]}" for name in mine])
+            if look is not None:
+                holding |= dict.fromkeys(mine, (part.scrubber, look))
         clean: dict[str, str] = {}
         for name, value in said.items():
-            scrubber = holding.get(name)
-            if scrubber is None:
+            if name not in holding:
                 clean[name] = value
                 continue
-            shown = scrubber.text(name[:limit])
+            scrubber, look = holding[name]
+            shown = scrubber.text(name[: texts.limit])
             if shown != name:
                 shown = _new(shown, clean.keys() | said.keys())
-            clean[shown] = self._text(scrubber, limit, long, f"{ATTRIBUTES}.{shown}", value, name)
+            clean[shown] = texts.clean(scrubber, look, f"{ATTRIBUTES}.{shown}", value, name)
         return clean
 
     def _shares(self, names: Iterable[str], plan: Sequence[Part]) -> Iterator[tuple[Part, list[str]]]:
@@ -130,16 +115,6 @@ class Redactor:
             if mine:
                 left = [name for name in left if name not in set(mine)]
                 yield part, mine
-
-    def _text(
-        self, scrubber: Scrubber, limit: int, long: list[Long], place: str, text: str, name: str = ""
-    ) -> str:
-        cut = len(text) > limit + MARGIN
-        if len(text) > limit:
-            long.append(Long(place, len(text.encode()), cut))
-        if not cut:
-            return scrubber.text(text, name)
-        return scrubber.text(text[: limit + MARGIN], name, tail=TAIL)
 
     def _plan(self, source: str, agent_id: str, dialect: str) -> list[Part]:
         place = (source, agent_id, dialect)

@@ -19,6 +19,9 @@ MOST_NESTED = 4
 SHORTEST_SECRET = 4
 """Characters of a value from which a key that says so makes it a secret."""
 
+LONG = 4 << 10
+"""Characters from which looking at a text costs more than looking for too many kinds in it."""
+
 LONGEST_RUN = 24 << 10
 """Characters without any space, quote or bracket that may be one value."""
 
@@ -80,16 +83,24 @@ class Scrubber:
             return None
         return Look(kinds, own, self._stand, self._assigned)
 
+    def nothing(self) -> Look:
+        """A look that found nothing."""
+        return Look((), (), self._stand, assigned=False)
+
     def _matches(self, text: str) -> bool:
         return bool(pl.Series([text]).str.contains(self._any_own)[0])
 
-    def text(self, value: str, name: str = "", tail: int = 0) -> str:
+    def text(self, value: str, name: str = "", tail: int = 0, above: Look | None = None) -> str:
         """The text without such values; JSON stays JSON. ``name`` is what it is called, where that tells.
+
+        ``above`` is a look at more than this text, which spares a long one another.
 
         A ``tail`` other than 0 says that the text was cut, perhaps within a value: the end of what
         is left is taken away too, at least so many characters of it.
         """
-        look = self.look(f"{name}={value}" if name else value)
+        look = above if len(value) > LONG else None
+        if look is None:
+            look = self.look(f"{name}={value}" if name else value)
         if look is not None:
             value = look.text(value, name, cut=tail > 0)
         return _without_tail(value, tail) if tail else value

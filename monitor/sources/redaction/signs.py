@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from monitor.sources.redaction.kinds import Kind
 
@@ -23,24 +23,44 @@ def hides(text: str) -> bool:
     return "\\" in text and any(escape in text for escape in _ESCAPES)
 
 
+ByMark = dict[str, dict[str, list[str]]]
+
+
 class Signs:
     """Tells which of some kinds a text may hold; never too few."""
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
         self._kinds = kinds
-        self._hints = [(hint, kind) for kind in kinds for hint in kind.hints]
-        self._words = [(word, kind) for kind in kinds for word in kind.words]
-        self._shapes = [(shape, kind) for kind in kinds for shape in kind.shapes]
+        self._hints = _by_mark((hint, kind.name) for kind in kinds for hint in kind.hints)
+        self._words = _by_mark((word, kind.name) for kind in kinds for word in kind.words)
+        self._shapes = [(shape, kind.name) for kind in kinds for shape in kind.shapes]
 
     def of(self, text: str) -> list[Kind]:
         """The kinds that the text may hold, in their order."""
         if hides(text):
             return [*self._kinds]
-        found = {kind.name for hint, kind in self._hints if hint in text}
+        found = set(_named(self._hints, text))
         if self._words:
-            lowered = text.lower()
-            found.update(kind.name for word, kind in self._words if word in lowered)
+            found.update(_named(self._words, text.lower()))
         if self._shapes:
             shaped = text.encode(errors="replace").translate(_SHAPES, _JOINING)
-            found.update(kind.name for shape, kind in self._shapes if shape in shaped)
+            found.update(name for shape, name in self._shapes if shape in shaped)
         return [kind for kind in self._kinds if kind.name in found] if found else []
+
+
+def _by_mark(signs: Iterable[tuple[str, str]]) -> ByMark:
+    """Signs and who has them, by the first of their characters that is no letter and no digit."""
+    found: ByMark = {}
+    for sign, name in signs:
+        mark = next((char for char in sign if not char.isalnum()), "")
+        found.setdefault(mark, {}).setdefault(sign, []).append(name)
+    return found
+
+
+def _named(signs: ByMark, text: str) -> Iterator[str]:
+    for mark, group in signs.items():
+        # One character is found in a tenth of the time that a word takes.
+        if mark in text:
+            for sign, names in group.items():
+                if sign in text:
+                    yield from names
