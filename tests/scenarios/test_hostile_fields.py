@@ -139,13 +139,14 @@ def test_a_value_beyond_the_bounds_is_cut_or_refused(daemon: Daemon) -> None:
 
 
 def test_the_log_is_one_json_object_a_line(daemon: Daemon) -> None:
+    until(lambda: b'"own alert"' in daemon.log.read_bytes(), "the product's own alert in the log", 60)
     lines = daemon.log.read_bytes().decode().rstrip("\n").split("\n")
     banner = [line for line in lines if line.startswith(("events ", "console ", "sign in "))]
     records = [json.loads(line) for line in lines if line not in banner]
     assert not unseen("".join(lines))
     assert "forged" not in {record["event"] for record in records}
     assert {record["process"] for record in records} <= {"supervisor", "edge", "detection", "console"}
-    assert "own alert" in {record["event"] for record in records}
+    assert {"own alert", "judging"} <= {record["event"] for record in records}
 
 
 def test_what_commands_print_has_no_control_characters(daemon: Daemon, alerts: list[dict[str, Any]]) -> None:

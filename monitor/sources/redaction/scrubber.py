@@ -74,11 +74,10 @@ class Scrubber:
         self._assigned = any(kind.name == ASSIGNED for kind in kinds)
         self._stand = stand
 
-    def look(self, text: str) -> Look | None:
-        """How to scrub parts of the text; None where there is nothing to be found in it."""
-        kinds = self._signs.of(text)
-        # An escape may hide what an own pattern looks for.
-        own = self._own if self._own and (self._anchored or hides(text) or self._matches(text)) else ()
+    def look(self, *texts: str) -> Look | None:
+        """How to scrub these texts and parts of them; None where there is nothing to be found."""
+        kinds = self._signs.of(*texts)
+        own = self._own if self._own and any(self._matches(text) for text in texts) else ()
         if not kinds and not own:
             return None
         return Look(kinds, own, self._stand, self._assigned)
@@ -88,7 +87,8 @@ class Scrubber:
         return Look((), (), self._stand, assigned=False)
 
     def _matches(self, text: str) -> bool:
-        return bool(pl.Series([text]).str.contains(self._any_own)[0])
+        # An escape may hide what an own pattern looks for.
+        return self._anchored or hides(text) or bool(pl.Series([text]).str.contains(self._any_own)[0])
 
     def text(self, value: str, name: str = "", tail: int = 0, above: Look | None = None) -> str:
         """The text without such values; JSON stays JSON. ``name`` is what it is called, where that tells.
@@ -119,6 +119,8 @@ class Look:
 
     def text(self, value: str, name: str = "", cut: bool = False, depth: int = 0) -> str:
         """The text without such values; ``name`` is the key that it stands under."""
+        if not self._kinds and not self._own:
+            return value
         if name and self._is_secret(name, value):
             return self._stand(ASSIGNED, value)
         if depth < MOST_NESTED and jsontext.looks_so(value):

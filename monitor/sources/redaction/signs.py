@@ -35,16 +35,18 @@ class Signs:
         self._words = _by_mark((word, kind.name) for kind in kinds for word in kind.words)
         self._shapes = [(shape, kind.name) for kind in kinds for shape in kind.shapes]
 
-    def of(self, text: str) -> list[Kind]:
-        """The kinds that the text may hold, in their order."""
-        if hides(text):
+    def of(self, *texts: str) -> list[Kind]:
+        """The kinds that any of the texts may hold, in their order."""
+        if any(map(hides, texts)):
             return [*self._kinds]
-        found = set(_named(self._hints, text))
-        if self._words:
-            found.update(_named(self._words, text.lower()))
-        if self._shapes:
-            shaped = text.encode(errors="replace").translate(_SHAPES, _JOINING)
-            found.update(name for shape, name in self._shapes if shape in shaped)
+        found: set[str] = set()
+        for text in texts:
+            found.update(_named(self._hints, text))
+            if self._words:
+                found.update(_named(self._words, text.lower()))
+            if self._shapes:
+                shaped = text.encode(errors="replace").translate(_SHAPES, _JOINING)
+                found.update(name for shape, name in self._shapes if shape in shaped)
         return [kind for kind in self._kinds if kind.name in found] if found else []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from monitor.sources.redaction.scrubber import Look, Scrubber
+from monitor.sources.redaction.scrubber import LONG, Look, Scrubber
 
 MARGIN = 32 << 10
 """Characters beyond the limit of a text that are looked at before it is cut: no value is longer."""
@@ -31,8 +31,9 @@ class Texts:
 
     def look(self, scrubber: Scrubber, texts: Sequence[str]) -> Look | None:
         """How to scrub these texts; None where there is nothing to be found, and nothing to be cut."""
-        seen = "\n".join([text[: self.limit + MARGIN] for text in texts])
-        look = scrubber.look(seen)
+        seen = [text[: self.limit + MARGIN] for text in texts]
+        long = [text for text in seen if len(text) > LONG]
+        look = scrubber.look("\n".join([text for text in seen if len(text) <= LONG]), *long)
         if look is None and any(len(text) > self.limit for text in texts):
             return scrubber.nothing()
         return look
