@@ -191,7 +191,7 @@ class SpoolSettings(Section):
 
     max_bytes: int = Field(4 << 30, gt=0, description="size of the spool at which senders are told to wait")
     seal_bytes: int = Field(16 << 20, gt=0, description="size at which a segment is sealed")
-    seal_seconds: float = Field(0.5, gt=0, description="age at which a segment is sealed")
+    seal_seconds: float = Field(1.0, gt=0, description="age at which a segment is sealed")
     min_free_bytes: int = Field(
         256 << 20, ge=0, description="free space that the spool leaves on its disk for alerts and orders"
     )

@@ -33,9 +33,13 @@ from monitor.telemetry import logger
 IDLE_SECONDS = 0.005
 """How long to wait for the spool to grow; half of it is the mean added delay."""
 
-BATCH_SECONDS = 0.05
-"""Time from one batch to the next while events come in: the more of them are judged together,
+SHORTEST_BATCH = 0.05
+LONGEST_BATCH = 0.25
+"""Seconds from one batch to the next while events come in: the more of them are judged together,
 the less each costs."""
+
+SHARE = 0.7
+"""How much of that time judging may take before batches are given more of it."""
 
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
@@ -151,7 +155,7 @@ class Judging:
                 continue
             if judged:
                 self.fault = None
-                stop.wait(max(BATCH_SECONDS - (time.monotonic() - begun), 0))
+                stop.wait(_rest(time.monotonic() - begun))
             elif stop.is_set():
                 break
             else:
@@ -165,3 +169,10 @@ class Judging:
         except SQLAlchemyError:
             logger().exception("the alert about a fault could not be filed", kind=kind)
         self.alerts.wake()
+
+
+def _rest(spent: float) -> float:
+    """Seconds to wait after a batch that took ``spent``: few where it was small, so that alerts are
+    quick, and more under load, where the next batch is then larger and an event costs less.
+    """
+    return max(min(max(spent / SHARE, SHORTEST_BATCH), LONGEST_BATCH) - spent, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ FINGERPRINTS = b"watchkeeper.fingerprints"
 
 _APART = {"event_id", "ingested_at", "tenant", "identity", "attributes", "data_accessed"}
 _CONTENT = [column.name for column in COLUMNS if column.name not in _APART]
-_content = attrgetter(*_CONTENT)
+_SENT = [column.name not in _APART for column in COLUMNS]
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -31,7 +31,8 @@ def fingerprint(record: Any) -> bytes:
     """Eight bytes over what the producer sent, leaving out its id and all that we set."""
     attributes = record.attributes or {}
     sent = {k: v for k, v in attributes.items() if not k.startswith(RESERVED)}
-    content = _content(record)
+    # Several times as fast as to ask for each column by its name.
+    content = tuple(compress(msgspec.structs.astuple(record), _SENT))
     # Sent again, an event may inherit what was not known yet when it came first.
     hidden = set(attributes[INHERITED].split(",")) if INHERITED in attributes else set()
     if record.identity == "provisional":

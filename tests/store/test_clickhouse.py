@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,8 +69,9 @@ def test_migrating_twice_changes_nothing(store: EventStore) -> None:
 def test_an_edited_migration_is_refused(
     store: EventStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = (schema.SCRIPTS / "0001_events.sql").read_text()
-    (tmp_path / "0001_events.sql").write_text(original + "-- edited\n")
+    shutil.copytree(schema.SCRIPTS, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / "0001_events.sql").open("a") as script:
+        script.write("-- edited\n")
     monkeypatch.setattr(schema, "SCRIPTS", tmp_path)
     with pytest.raises(MigrationError, match="0001_events was edited"):
         schema.migrate_events(store.writer)
