@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from monitor.reserve import put_by, release
 from monitor.runtime import Runtime, await_orphans, runtime_file, sole_owner, write_runtime
 from monitor.settings import Settings
 from monitor.telemetry import configure, logger
@@ -181,6 +182,7 @@ def prepare(settings: Settings) -> Prepared:
     load_mappings(settings.edge.dialects)
     if settings.redaction.policies:
         load_key(settings.redaction_key)
+    release(settings.data)
     migrate_state(settings.state_file)
     state = State(settings.state_file)
     try:
@@ -188,4 +190,5 @@ def prepare(settings: Settings) -> Prepared:
         login = create_login_link(state, "admin")
     finally:
         state.close()
+    put_by(settings.data)
     return Prepared(os.getpid(), token, login, rules.hash)

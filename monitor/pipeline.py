@@ -10,6 +10,7 @@ Three loops, one to a process, joined only by the spool and the state database:
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,6 @@ from monitor.sources.spool import (
     Entry,
     Position,
     Record,
-    SpoolError,
     SpoolReader,
     is_sealed,
     read_sealed,
@@ -133,6 +133,9 @@ class Intake:
         return duplicates
 
 
+MOST_BYTES = 64 << 20
+"""Size of a micro-batch in memory at which it is judged: the spool is packed, 200 to 1 at times."""
+
 # --- detection: spool → detect → alert → respond ------------------------------------------
 
 
@@ -183,6 +186,8 @@ class Watch:
                 self.tick(int.from_bytes(item.payload, "little", signed=True))
             elif item.kind is Entry.CONTROL:
                 self.engine.control(msgspec.json.decode(item.payload))
+        if self.reader.position.segment != self._kept_from.segment:
+            self._settled = False  # the spool may drop the segments behind, also those without events
         if not self._settled and self.snapshots.due():
             self.save()
         return self.judged - before
@@ -211,10 +216,10 @@ class Watch:
             return
         # the snapshot before this one may still be needed, and the spool from there on
         self.positions.save("detection", self._kept_from)
-        self._kept_from = position
+        within, self._kept_from = position.segment == self._kept_from.segment, position
         # Idle, the same is saved once more: only then may the spool drop what lies before it,
         # and a full spool that nobody may trim would never have anything new to judge.
-        self._settled = self._saved == self.judged
+        self._settled = self._saved == self.judged and within
         self._saved = self.judged
 
     def judge(self, frame: pl.DataFrame) -> None:
@@ -254,21 +259,28 @@ class Watch:
 
 
 def micro_batches(records: Iterable[Record], limit: int) -> Iterator[pa.Table | Record]:
-    """Neighbouring commits of events joined until they hold ``limit`` rows; all else as it is."""
+    """Neighbouring commits of events joined until they hold ``limit`` rows, or ``MOST_BYTES``; all
+    else as it is.
+    """
     waiting: list[pa.Table] = []
+    rows = size = 0
 
     def joined() -> Iterator[pa.Table]:
+        nonlocal rows, size
         if waiting:
             yield pa.concat_tables(waiting)
             waiting.clear()
+            rows = size = 0
 
     for record in records:
         if record.kind is not Entry.EVENTS:
             yield from joined()
             yield record
             continue
-        waiting.append(from_bytes([record.payload]))
-        if sum(table.num_rows for table in waiting) >= limit:
+        table = from_bytes([record.payload])
+        waiting.append(table)
+        rows, size = rows + table.num_rows, size + table.nbytes
+        if rows >= limit or size >= MOST_BYTES:
             yield from joined()
     yield from joined()
 
@@ -279,10 +291,14 @@ def micro_batches(records: Iterable[Record], limit: int) -> Iterator[pa.Table | 
 class Keep:
     """Stores each sealed segment, whole, under one token: repeated, it changes nothing."""
 
-    def __init__(self, folder: Path, store: EventStore, positions: Positions) -> None:
+    def __init__(
+        self, folder: Path, store: EventStore, positions: Positions, lost: Callable[[int, int], None]
+    ) -> None:
+        """``lost`` hears the first and the last segment that were gone before they were stored."""
         self.folder = folder
         self.store = store
         self.positions = positions
+        self._lost = lost
         self.position = positions.load("store")
         self.stored = 0
         self.stored_at = 0
@@ -297,11 +313,12 @@ class Keep:
         self.unstored_since = segment_path(self.folder, waiting[0]).stat().st_mtime_ns // 1000
         number = waiting[0]
         if number != self.position.segment and self.position != Position():
-            lost = segment_path(self.folder, self.position.segment)
-            raise SpoolError(f"{lost} is missing and was not stored; restore it from a backup")
+            self._lost(self.position.segment, number - 1)
+            self.position = Position(number)
         commits = [r.payload for r in read_sealed(self.folder, number) if r.kind is Entry.EVENTS]
         if commits:
-            token = f"{spool_id(self.folder)}-{number}"
+            # The content is part of it: in a folder put back from a copy a number comes again.
+            token = f"{spool_id(self.folder)}-{number}-{_digest(commits)}"
             self.stored += self.store.insert(placed(from_bytes(commits), number), token)
             self.stored_at = now()
         self.position = Position(number + 1)
@@ -316,3 +333,10 @@ class Keep:
             "unstored_since_at": self.unstored_since,
             "segment": self.position.segment,
         }
+
+
+def _digest(commits: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for commit in commits:
+        found.update(commit)
+    return found.hexdigest()[:16]

@@ -91,6 +91,9 @@ class EdgeSettings(Section):
     max_trace_spans: int = Field(
         100_000, gt=0, description="spans remembered so that late context finds the events below it"
     )
+    remembered_events: int = Field(
+        500_000, gt=0, description="events among which repeats are found; about 240 bytes of memory each"
+    )
     max_connections: int = Field(1000, gt=0, description="open connections before 503")
     max_connections_per_address: int = Field(500, gt=0, description="the same of one address")
     head_seconds: float = Field(10, gt=0, description="longest time for a request's head, then 408")
@@ -195,6 +198,13 @@ class SpoolSettings(Section):
     min_free_bytes: int = Field(
         256 << 20, ge=0, description="free space that the spool leaves on its disk for alerts and orders"
     )
+
+    @model_validator(mode="after")
+    def _segments_fit(self) -> SpoolSettings:
+        # What is not sealed is not stored and cannot be trimmed: one full segment would stop all.
+        if self.max_bytes < 3 * self.seal_bytes:
+            raise ValueError("max_bytes must be at least three times seal_bytes")
+        return self
 
 
 class StoreSettings(Section):

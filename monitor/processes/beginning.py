@@ -53,3 +53,12 @@ def told(gap: MissingSegmentError, since: Position) -> str:
         f"{which} gone and what they held after byte {since.offset} of the first was not judged; judging "
         "goes on behind them. Look at what is stored of that time by hand, and find out who removed them"
     )
+
+
+def told_unstored(first: int, last: int) -> str:
+    """What is lost where segments are gone before they were stored."""
+    which = f"segment {first} is" if first == last else f"segments {first} to {last} are"
+    return (
+        f"{which} gone and what they held is not in the event store; storing goes on behind them. "
+        "Look for copies of them, and find out who removed them"
+    )

@@ -9,9 +9,11 @@ from typing import Any
 
 from detectors.sigma import load_rules
 from monitor.alerting.alerts import AlertDesk
+from monitor.alerting.own import own_finding
 from monitor.events import rule_fields
 from monitor.faults import expected
 from monitor.pipeline import Keep
+from monitor.processes.beginning import GAP, GAP_TITLE, told_unstored
 from monitor.processes.common import Server, begin, show_life, web_server
 from monitor.response.orders import OrderDesk
 from monitor.scheduler import start_scheduler
@@ -41,7 +43,6 @@ def run(settings: Settings, sock: socket.socket) -> None:
     # Pages, API and people's orders must work while ClickHouse is down.
     store = LateStore(settings)
     readers = Readers(store)
-    storing = Storing(settings, state, store, stop)
     rules = load_rules(settings.detection.rules, rule_fields())
     alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)
     orders = OrderDesk(
@@ -50,6 +51,7 @@ def run(settings: Settings, sock: socket.socket) -> None:
         {rule.id: rule.response for rule in rules.rules if rule.response},
         page=alerts.file,
     )
+    storing = Storing(settings, state, store, alerts, stop)
     app = console_app(state, settings, readers, alerts, orders, store_ready=store.ping)
 
     def vitals() -> tuple[dict[str, float], dict[str, Any]]:
@@ -76,8 +78,12 @@ def _end(server: Server, stop: threading.Event) -> None:
 class Storing(threading.Thread):
     """Opens the event store and stores whatever is sealed; what fails is tried again, same token."""
 
-    def __init__(self, settings: Settings, state: State, store: LateStore, stop: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, state: State, store: LateStore, alerts: AlertDesk, stop: threading.Event
+    ) -> None:
         super().__init__(name="storing")
+        self._state = state
+        self._alerts = alerts
         self.fault: str | None = None
         self._settings = settings
         self._positions = Positions(state)
@@ -117,9 +123,16 @@ class Storing(threading.Thread):
 
     def _step(self) -> int:
         if self._keep is None:
-            self._keep = Keep(self._settings.spool_folder, self._late.open(), self._positions)
+            self._keep = Keep(self._settings.spool_folder, self._late.open(), self._positions, self._lost)
         self._leave_the_rest_to_alerts()
         return self._keep.step()
+
+    def _lost(self, first: int, last: int) -> None:
+        reason = told_unstored(first, last)
+        logger().error("part of the spool is gone before it was stored", first=first, last=last)
+        with self._state.write() as session:
+            self._alerts.file(session, [own_finding(GAP, GAP_TITLE, reason, "critical", about="store")])
+        self._alerts.wake()
 
     def _leave_the_rest_to_alerts(self) -> None:
         reserve = self._settings.spool.min_free_bytes // 2

@@ -153,8 +153,8 @@ class Judging:
                 self._report(GAP, GAP_TITLE, told(gap, watch.reader.position), "critical")
                 watch.reader.position = gap.resume
                 continue
+            self.fault = None
             if judged:
-                self.fault = None
                 stop.wait(_rest(time.monotonic() - begun))
             elif stop.is_set():
                 break

@@ -48,8 +48,8 @@ def run(settings: Settings, sock: socket.socket, rules_hash: str) -> None:
 
 async def _serve(settings: Settings, sock: socket.socket, rules_hash: str, stop: threading.Event) -> None:
     state = State(settings.state_file)
-    writer = SpoolWriter(settings.spool_folder, settings.spool.seal_bytes)
-    seen = Seen.load(settings.spool_folder)
+    writer = SpoolWriter(settings.spool_folder, settings.spool.seal_bytes, Positions(state).furthest())
+    seen = Seen.load(settings.spool_folder, settings.edge.remembered_events)
     dead = DeadLetters(settings.dead_letters_folder, settings.edge.max_dead_letter_bytes)
     committer = Committer(writer, seen, dead, settings)
     if writer.cut:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from monitor.events import arrow_batch
 from monitor.frames import to_bytes
@@ -20,6 +21,7 @@ from monitor.sources.gate import Rejection
 from monitor.sources.keys import Sender
 from monitor.sources.recall import SENDERS
 from monitor.sources.room import Room
+from monitor.sources.sealing import Sealing
 from monitor.sources.seen import FINGERPRINTS, Seen, Sorted
 from monitor.sources.spool import Entry, SpoolWriter
 from monitor.sources.turns import Turns
@@ -83,7 +85,7 @@ class Committer:
         self._writer = writer
         self._seen = seen
         self._dead = dead
-        self._seal_seconds = settings.spool.seal_seconds
+        self._sealing = Sealing(writer, settings.spool.seal_seconds)
         self._waiting: Turns[Request] = Turns()
         self._wake = asyncio.Event()
         self._draining = False
@@ -92,7 +94,6 @@ class Committer:
         self._preface: list[tuple[Entry, bytes]] = []
         self._tick = 0
         self._ticked = float("-inf")
-        self._holding: tuple[int, float] | None = None
         self._task: asyncio.Task[None] | None = None
         # A thread of its own: what unpacks bodies must not hold up the disk.
         self._disk = ThreadPoolExecutor(1, "commit")
@@ -175,9 +176,7 @@ class Committer:
     async def _rest(self) -> None:
         """Wait for a request, or until the tick or the seal is due."""
         now = time.monotonic()
-        due = self._ticked + TICK_SECONDS
-        if self._holding is not None:
-            due = min(due, self._holding[1] + self._seal_seconds)
+        due = min(self._ticked + TICK_SECONDS, self._sealing.due_at)
         try:
             async with asyncio.timeout(max(due - now, 0)):
                 await self._wake.wait()
@@ -208,8 +207,7 @@ class Committer:
         self._fault = fault
         # Both are tried again after their usual pause, not at once.
         self._ticked = time.monotonic()
-        if self._holding is not None:
-            self._holding = (self._holding[0], self._ticked)
+        self._sealing.postpone()
         for request in group:
             if not request.answer.done():
                 request.answer.set_exception(self._excuse(request, fault, error))
@@ -230,19 +228,21 @@ class Committer:
         try:
             entries = self._preface.copy()
             entries += [(Entry.CONTROL, request.control) for request in group if request.control is not None]
-            entries += self._events(group)
+            batch = self._batch(group)
+            if batch is not None:
+                entries.append((Entry.EVENTS, to_bytes(batch)))
             ticks = time.monotonic() - self._ticked >= (BUSY_TICK_SECONDS if group else TICK_SECONDS)
             if ticks:
                 entries.append((Entry.TICK, self._next_tick(now)))
             if entries:
-                self._append(entries)
+                self._append(entries, batch.nbytes if batch is not None else 0)
         except BaseException:
             self._seen.forget()
             raise
         self._seen.settle()
         self._preface.clear()
         self._keep_letters(group, now)
-        self._seal_if_due()
+        self._sealing.end_if_due()
         self.room.count_sealed()
 
     def _keep_letters(self, group: list[Request], now: int) -> None:
@@ -264,48 +264,29 @@ class Committer:
                 logger().error("dead letters are lost", why=error.strerror, letters=len(letters))
             self._dead_fault = f"the disk refuses dead letters: {error.strerror}"
 
-    def _events(self, group: list[Request]) -> list[tuple[Entry, bytes]]:
+    def _batch(self, group: list[Request]) -> pa.RecordBatch | None:
         """What is new in the group as one batch, its fingerprints in the schema's metadata."""
         for request in group:
             request.sorted = self._seen.sort(request.records)
         fresh = [record for request in group for record in request.sorted.fresh]
         if not fresh:
-            return []
+            return None
         prints = b"".join(content for request in group for content in request.sorted.fingerprints)
         senders = [(request.sender.key_id, len(request.sorted.fresh)) for request in group if request.sender]
         beside = {FINGERPRINTS: prints, SENDERS: msgspec.json.encode(senders)}
-        batch = arrow_batch(fresh).replace_schema_metadata(beside)
-        return [(Entry.EVENTS, to_bytes(batch))]
+        return arrow_batch(fresh).replace_schema_metadata(beside)
 
     def _next_tick(self, now: int) -> bytes:
         # A clock that is set back must not take ticks back: detection counts on their order.
         self._tick = max(self._tick, now)
         return self._tick.to_bytes(8, "little", signed=True)
 
-    def _append(self, entries: list[tuple[Entry, bytes]]) -> None:
-        if any(kind is Entry.EVENTS for kind, _ in entries) and (
-            self._holding is None or self._holding[0] != self._writer.number
-        ):
-            self._holding = (self._writer.number, time.monotonic())
+    def _append(self, entries: list[tuple[Entry, bytes]], unpacked: int) -> None:
+        self._sealing.begin(unpacked)
         self._writer.append(entries)
         if entries[-1][0] is Entry.TICK:
             self._ticked = time.monotonic()
         self.counters.bytes += sum(len(payload) for _, payload in entries)
-
-    def _seal_if_due(self) -> None:
-        """Seal a segment that holds events and is old enough."""
-        if self._holding is None:
-            return
-        number, since = self._holding
-        if number == self._writer.number and time.monotonic() - since >= self._seal_seconds:
-            try:
-                self._writer.seal()
-            except OSError as error:
-                # The group is durable and is answered so; the next write tries to seal again.
-                logger().error("a segment could not be sealed", segment=number, why=error.strerror)
-                self._holding = (number, time.monotonic())
-        if number != self._writer.number:
-            self._holding = None
 
     # --- for the process around it ---
 

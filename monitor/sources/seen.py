@@ -84,10 +84,7 @@ class Seen:
             content = fingerprint(record)
             known = self._lookup(record)
             if known is not None and known != content:
-                original = record.event_id
-                record.event_id = f"{original}#conflict-{content.hex()}"
-                record.attributes = {**(record.attributes or {}), CONFLICT: original}
-                known = self._lookup(record)
+                known = self._apart(record, content)
                 conflicts += known is None
             if known is not None:
                 duplicates += 1
@@ -97,6 +94,16 @@ class Seen:
             fresh.append(record)
             prints.append(content)
         return Sorted(fresh, prints, duplicates, conflicts)
+
+    def _apart(self, record: Any, content: bytes) -> bytes | None:
+        """Give a conflict an id of its own; its content where it has come under that id before."""
+        original = record.event_id
+        record.attributes = {**(record.attributes or {}), CONFLICT: original}
+        record.event_id = f"{original}#conflict-{content.hex()}"
+        # Somebody may have taken that id too, with other content: senders choose their ids.
+        while (known := self._lookup(record)) is not None and known != content:
+            record.event_id += "+"
+        return known
 
     def _lookup(self, record: Any) -> bytes | None:
         replayed = REPLAYED in (record.attributes or {})

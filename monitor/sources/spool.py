@@ -57,6 +57,9 @@ __all__ = [
 ]
 
 
+BEYOND = 1000
+"""Numbers left out where the segments before a reading position are gone: none is used twice."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a disk says that has no room; anything else at the start is for a person to mend."""
 
@@ -87,9 +90,10 @@ class SpoolWriter:
     whole record stays. ``seal_bytes`` bounds a segment's size; its age is the caller's to
     judge, by ``seal``. Raises SpoolError where another process writes this spool. A full
     disk is no obstacle: the first append, or a later one, then does what was left undone.
+    ``read_to`` is how far readers are known to have come.
     """
 
-    def __init__(self, folder: Path, seal_bytes: int = 16 << 20) -> None:
+    def __init__(self, folder: Path, seal_bytes: int = 16 << 20, read_to: Position | None = None) -> None:
         self.folder = folder
         self.seal_bytes = seal_bytes
         self.cut = 0
@@ -107,6 +111,9 @@ class SpoolWriter:
         present = segments(folder)
         # Numbers name insert tokens, so none is used twice, even where every segment is gone.
         self.number = max(present[-1] if present else 0, next_number(folder) - 1)
+        if read_to is not None and read_to.segment > self.number + 1:
+            # Segments are gone that somebody has read; others may have read a little further.
+            self.number = read_to.segment + BEYOND
         self.size = len(MAGIC)
         self._unmended = segment_path(folder, present[-1]) if present else None
         self._file: FileIO | None = None

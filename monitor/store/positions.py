@@ -29,6 +29,12 @@ class Positions:
             return
         session.merge(ReadingPosition(name=name, segment=position.segment, offset=position.offset))
 
+    def furthest(self) -> Position:
+        """The largest of all positions; the very beginning where there is none."""
+        with self.state.read() as session:
+            rows = session.scalars(select(ReadingPosition))
+            return max((Position(row.segment, row.offset) for row in rows), default=Position())
+
     def oldest(self, *required: str) -> Position | None:
         """Return the least of all positions; the spool may drop what lies before it.
 

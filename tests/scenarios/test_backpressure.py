@@ -284,5 +284,17 @@ def test_a_full_disk_is_told_and_recovers_by_itself(tmp_path: Path) -> None:
             daemon.client.send(denials("afterwards"), live=True)
             answered += [json.loads(raw)["event_id"] for raw in denials("afterwards")]
             until(lambda: list(daemon.client.alerts(agent="invoice-agent")), "an alert after the full disk")
+
+            fill(disk / "filler")
+            until(lambda: post().status_code == 503, "the disk is full once more", 10)
+            daemon.kill()
+            fill(disk / "filler")
+            daemon.start(ready=False)
+            assert post().status_code == 503
+            order = daemon.json(*stop, code=1)
+            assert order["state"] == "failed"
+            (disk / "filler").unlink()
+            until(lambda: post().status_code == 200, "a daemon that began on a full disk takes in events", 20)
+            until(daemon.ready, "and is well", 45)
             daemon.stop()
         assert stored_ids(data) == sorted(answered)

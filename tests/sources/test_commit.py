@@ -16,6 +16,7 @@ import pytest
 from monitor.events import arrow_batch
 from monitor.frames import to_bytes
 from monitor.settings import Settings, SpoolSettings
+from monitor.sources import sealing
 from monitor.sources.commit import Busy, Committer
 from monitor.sources.deadletters import DeadLetters
 from monitor.sources.deadreader import newest
@@ -272,6 +273,54 @@ def test_trimming_takes_only_what_lies_before_the_oldest_position(tmp_path: Path
         await made.drain()
 
     asyncio.run(run())
+
+
+def test_a_conflict_whose_id_is_taken_too_is_kept_all_the_same() -> None:
+    seen = Seen()
+    harmless, harmful = event(at=1, event_id="e", tool_name="read"), event(at=1, event_id="e", tool_name="rm")
+    taken = f"e#conflict-{fingerprint(harmful).hex()}"
+    seen.sort([harmless, event(at=1, event_id=taken, tool_name="ls")])
+    seen.settle()
+    found = seen.sort([harmful])
+    assert (len(found.fresh), found.conflicts, found.duplicates) == (1, 1, 0)
+    assert found.fresh[0].attributes["watchkeeper.conflict"] == "e"
+    seen.settle()
+    again = seen.sort([event(at=1, event_id="e", tool_name="rm")])
+    assert (len(again.fresh), again.conflicts, again.duplicates) == (0, 0, 1)
+
+
+def test_a_segment_ends_before_what_it_unpacks_to_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "UNPACKED_BYTES", 100_000)
+
+    async def run() -> int:
+        made = committer(tmp_path)
+        made.start()
+        for n in range(8):
+            await made.commit(SENDER, [event(at=n, tool_result="a" * 60_000)], [])
+        await made.drain()
+        return sum(path.stat().st_size for path in (tmp_path / "spool").glob("*.segment"))
+
+    assert asyncio.run(run()) < 4 * 60_000
+    assert len(segments(tmp_path / "spool")) == 4
+
+
+def test_a_segment_without_events_ends_too_so_that_an_idle_spool_can_be_trimmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "IDLE_SECONDS", 0.01)
+
+    async def run() -> None:
+        made = committer(tmp_path)
+        made.start()
+        for n in range(3):
+            await made.control("verdict", {"id": n})
+            await asyncio.sleep(0.02)
+        await made.drain()
+
+    asyncio.run(run())
+    assert len(segments(tmp_path / "spool")) >= 3
 
 
 def test_the_window_of_repeats_is_bounded_and_survives_a_restart(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_revoked_key_is_refused_within_seconds(edge: Any) -> None:
 
 
 def test_a_full_spool_tells_senders_to_wait_and_stays_alive(start_edge: Any) -> None:
-    edge = start_edge(spool={"max_bytes": 1})
+    edge = start_edge(spool={"max_bytes": 3, "seal_bytes": 1})
     reply = edge.post(json.dumps(body(1)))
     assert reply.status_code == 503
     assert int(reply.headers["retry-after"]) > 0
