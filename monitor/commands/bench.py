@@ -17,7 +17,7 @@ def bench() -> None:
 @bench.command("ingest")
 @click.option("--events", default=100_000, show_default=True, help="How many events to send.")
 @click.option("--batch", default=500, show_default=True, help="Events per request.")
-@click.option("--senders", default=4, show_default=True, help="Connections that send at once.")
+@click.option("--senders", default=8, show_default=True, help="Connections that send at once.")
 @click.option("--busy", is_flag=True, help="Meanwhile scan 5 million events, refit and export.")
 @AS_JSON
 def bench_ingest(events: int, batch: int, senders: int, busy: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import uvloop
 from sqlalchemy import select
 
 from monitor.pipeline import Intake
@@ -43,7 +44,7 @@ SPARE_FILES = 100
 def run(settings: Settings, sock: socket.socket, rules_hash: str) -> None:
     """Process entry: serve until told to end, then answer what is waiting and seal the spool."""
     stop = begin(settings, "edge")
-    asyncio.run(_serve(settings, sock, rules_hash, stop))
+    uvloop.run(_serve(settings, sock, rules_hash, stop))
 
 
 async def _serve(settings: Settings, sock: socket.socket, rules_hash: str, stop: threading.Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 from itertools import islice
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvloop
 
 from monitor.frames import from_bytes
 from monitor.pipeline import Intake
@@ -52,7 +52,7 @@ class LiveEdge:
         self.keys = Keys(self.state)
         self.key_id, self.key = self.keys.create("tests")
         self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()))
         self._thread.start()
         until(lambda: self._started.is_set() and self._server.started, "the edge listens")
         self.client = httpx.Client(base_url=self.url, timeout=30)
