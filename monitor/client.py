@@ -12,6 +12,9 @@ import httpx
 
 from monitor.runtime import read_runtime
 
+UNUSABLE = (400, 413, 415)
+"""Answers to a body that cannot be taken as it is; its halves may be."""
+
 PATIENCE_SECONDS = 60.0
 """How long a sender keeps trying while the daemon is busy or restarting."""
 
@@ -112,14 +115,17 @@ class Client:
             raise Silence(0.5, f"{self._edge.base_url} does not answer: {error}") from None
         if reply.status_code in (429, 503):
             raise Pause(_retry_after(reply), problem(reply))
-        if reply.status_code == 413 and len(lines) > 1:
+        if reply.status_code in UNUSABLE and len(lines) > 1:
             return self._offer_halves(lines, live)
-        if reply.status_code not in (200, 413, 422):
+        if reply.status_code not in (200, 422, *UNUSABLE):
             raise Unreachable(problem(reply))
-        return {"accepted": 0, "duplicates": 0, "rejected": [], **reply.json()}
+        # What is no request at all is answered without a list of what was refused.
+        told = reply.json() if reply.status_code in (200, 422) else {}
+        alone = [] if told else [{"index": 0, "reason": problem(reply)}]
+        return {"accepted": 0, "duplicates": 0, "rejected": alone, **told}
 
     def _offer_halves(self, lines: list[bytes], live: bool) -> dict[str, Any]:
-        """A request that was too large as two, with the indexes of the whole."""
+        """A request that could not be taken as two, with the indexes of the whole."""
         middle = len(lines) // 2
         first, second = self.offer(lines[:middle], live), self.offer(lines[middle:], live)
         return {

@@ -41,7 +41,7 @@ REPEAT_OF = RESERVED + "repeat_of"
 """Marks a further report of a tool call; holds the id of the event that reported it first."""
 
 INHERITED = RESERVED + "inherited"
-"""Marks an event that was completed from spans of earlier requests; names the columns."""
+"""Marks an event that was completed from other spans; names the columns."""
 
 
 class Kind(enum.Enum):

@@ -32,7 +32,7 @@ from monitor.sources.commit import Committer
 from monitor.sources.context import SpanContext
 from monitor.sources.gate import Gate, Rejected, Rejection
 from monitor.sources.keys import Sender
-from monitor.sources.late import LateContext, Turn
+from monitor.sources.late import AS_SENT, LateContext, Turn
 from monitor.sources.spool import (
     Entry,
     Position,
@@ -101,22 +101,32 @@ class Intake:
                 try:
                     records.append(self._checked(item, sender, turn))
                 except Rejected as fault:
-                    if alone is not None:
-                        fault.raw, fault.form = self.gate.keepable(alone(index), sender), "request"
                     receipt.rejected.append(fault.at(index))
                 if index % 500 == 499:
                     await asyncio.sleep(0)  # a large request must not hold up a small one
+            if alone is not None and receipt.rejected:
+                await self._set_apart(receipt.rejected, alone, sender)
             receipt.duplicates = await self._kept(sender, turn, records, receipt.rejected)
             receipt.accepted = len(records)
         self.callers.take(sender, records, receipt.rejected)
         return receipt
 
+    async def _set_apart(
+        self, rejected: list[Rejection], alone: Callable[[int], bytes | None], sender: Sender
+    ) -> None:
+        # The whole body is taken apart for it: in a thread, so that it holds up nobody else.
+        raws = await asyncio.to_thread(lambda: [alone(fault.index) for fault in rejected])
+        for fault, raw in zip(rejected, raws, strict=True):
+            fault.raw, fault.form = self.gate.keepable(raw, sender), "request"
+            if raw is not None:
+                await asyncio.sleep(0)
+
     def _checked(self, item: bytes | dict[str, object] | Rejected, sender: Sender, turn: Turn) -> Any:
-        inherited = ""
+        completed = AS_SENT
         if isinstance(item, dict):
-            item, inherited = turn.complete(item)
+            item, completed = turn.complete(item)
         record = self.gate.check(item, sender)
-        turn.mark(record, isinstance(item, dict), inherited)
+        turn.mark(record, isinstance(item, dict), completed)
         return record
 
     async def _kept(
@@ -126,6 +136,7 @@ class Intake:
         try:
             duplicates = await self.committer.commit(sender, [*turn.revisions(), *records], rejected)
             while revisions := turn.settle():
+                await asyncio.sleep(0)  # an ancestor of thousands must not hold up a small request
                 await self.committer.commit(sender, revisions, ())
         except BaseException:
             turn.undo()

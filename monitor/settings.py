@@ -82,7 +82,9 @@ class EdgeSettings(Section):
     max_name_bytes: int = Field(512, gt=0, description="longest name or identifier")
     max_attributes: int = Field(256, gt=0, description="most attributes of one event")
     max_dead_letter_bytes: int = Field(
-        64 << 20, ge=1 << 20, description="room for dead letters; the oldest go when it is used up"
+        64 << 20,
+        ge=1 << 20,
+        description="room for dead letters; when used up, the key with most loses its oldest",
     )
     max_waiting_events: int = Field(50_000, gt=0, description="events waiting for the disk before 429")
     max_waiting_bytes: int = Field(

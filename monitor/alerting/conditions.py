@@ -22,7 +22,7 @@ MAX_FAULT = 400
 def conditions(look: Look) -> Iterator[Condition]:
     """Everything that is wrong at this look."""
     yield from _processes(look)
-    for check in (_spool, _disk, _cut, sender_conditions):
+    for check in (_spool, _disk, _dead_letters, _cut, sender_conditions):
         if edge := look.alive("edge"):
             yield from check(look, edge)
     yield from _storing(look)
@@ -82,16 +82,24 @@ def _disk(look: Look, edge: Sign) -> Iterator[Condition]:
             f"Events are refused with 503: {_said(fault)}.",
             evidence={"fault": _said(fault), "free_bytes": round(free)},
         )
+
+
+def _dead_letters(look: Look, edge: Sign) -> Iterator[Condition]:
     lost = look.grown(edge, edge.counted("edge_dead_letters_lost_total"), "dead_letters_lost")
-    fault = pressure.get("dead_letters_fault")
+    evicted = look.grown(edge, edge.counted("edge_dead_letters_evicted_total"), "dead_letters_evicted")
+    fault = (edge.detail.get("pressure") or {}).get("dead_letters_fault")
+    told = []
     if lost or fault:
         why = f": {_said(fault)}" if fault else ""
+        told.append(f"{lost:,} refused records could not be kept as dead letters{why}.")
+    if evicted:
+        told.append(f"{evicted:,} dead letters that nobody had replayed went to make room for newer ones.")
+    if told:
         yield Condition(
             "dead-letters-lost",
-            "high",
-            f"{lost:,} refused records of the last {look.limits.window_seconds:g} s could not be kept as "
-            f"dead letters{why}.",
-            evidence={"lost": lost, "fault": _said(fault) if fault else None},
+            "high" if lost or fault else "medium",
+            f"In the last {look.limits.window_seconds:g} s: {' '.join(told)}",
+            evidence={"lost": lost, "evicted": evicted, "fault": _said(fault) if fault else None},
         )
 
 

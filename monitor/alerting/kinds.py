@@ -115,9 +115,11 @@ KINDS = {
         "edge",
     ),
     "dead-letters-lost": Kind(
-        "Refused records could not be kept",
+        "Refused records are not kept",
         (
-            "The dead letters could not be written: look at the disk and at the folder dead-letters/.",
+            "Could they not be written? Look at the disk and at the folder dead-letters/.",
+            "Did they make room for newer ones? See whose were refused so often and mend that sender; "
+            "replay or download what is left, or raise edge.max_dead_letter_bytes.",
             "The senders were told what was refused, and why, in the answers to their requests.",
         ),
         "edge",

@@ -40,6 +40,14 @@ class Report(NamedTuple):
     span_id: str | None
 
 
+class Staged:
+    """First reports that one request brings: known to its own records, and to others once it is kept."""
+
+    def __init__(self) -> None:
+        self.reports: dict[tuple[Any, ...], list[Report]] = {}
+        self.models: dict[tuple[Scope, str, str], tuple[str, bool]] = {}
+
+
 class CallMemory:
     """First reports of tool calls, by scope; the key least recently used is forgotten first."""
 
@@ -49,16 +57,22 @@ class CallMemory:
         self._reports: OrderedDict[tuple[Any, ...], list[Report]] = OrderedDict()
         self._models: OrderedDict[tuple[Scope, str, str], tuple[str, bool]] = OrderedDict()
 
-    def first_of(self, scope: Scope, record: Any) -> str | None:
+    def first_of(self, scope: Scope, record: Any, staged: Staged | None = None) -> str | None:
         """The id of the event that reported this call first; None where this one does.
 
         Two reports are of one call where tool and, as far as both say them, call id and arguments
         agree, and nothing speaks for two calls: ids are used again by some models, so an equal id
         counts only from another source or from a span above or below, and without an id on both
-        sides the spans must stand above one another in one trace.
+        sides the spans must stand above one another in one trace. A first report is remembered at
+        once, or put among what is ``staged``, for ``keep``.
         """
+        if staged is None:
+            staged = Staged()
+            first = self.first_of(scope, record, staged)
+            self.keep(staged)
+            return first
         if record.event_type == "model.invoked":
-            return self._first_of_span(scope, record)
+            return self._first_of_span(scope, record, staged)
         if record.event_type not in REPORTED or not record.tool_name:
             return None
         if not record.source and not record.span_id:
@@ -77,34 +91,46 @@ class CallMemory:
             record.span_id,
         )
         kin: set[str] | None = None
-        for known in chain.from_iterable(self._reports.get(key, ()) for key in keys):
+        for known in chain.from_iterable(
+            (*staged.reports.get(key, ()), *self._reports.get(key, ())) for key in keys
+        ):
             if known.event_id == report.event_id:
                 return None
             if not _may_be_one(known, report):
                 continue
             if known.call_id and report.call_id and known.source != report.source:
-                return known.event_id
+                return str(known.event_id)
             if known.trace_id is None or known.trace_id != report.trace_id or report.span_id is None:
                 continue
             if known.span_id == report.span_id and known.source == report.source:
                 continue  # one span that tells of several calls
             kin = self._kin(scope, known.trace_id, report.span_id) if kin is None else kin
             if known.span_id in kin:
-                return known.event_id
+                return str(known.event_id)
         for key in keys:
-            self._keep(key, report)
+            reports = staged.reports.setdefault(key, [])
+            reports.insert(0, report)
+            del reports[MAX_REPORTS:]
         return None
 
-    def _first_of_span(self, scope: Scope, record: Any) -> str | None:
+    def keep(self, staged: Staged) -> None:
+        """What was staged is durable: from now on others are compared with it."""
+        for key, reports in staged.reports.items():
+            for report in reversed(reports):
+                self._keep(key, report)
+        for place, told in staged.models.items():
+            self._models.setdefault(place, told)
+            self._models.move_to_end(place)
+            if len(self._models) > self._max_keys:
+                self._models.popitem(last=False)
+
+    def _first_of_span(self, scope: Scope, record: Any, staged: Staged) -> str | None:
         """The same for a model call, which a span and a log record written in it may both report."""
         if not record.correlation_id or not record.span_id:
             return None
         place = (scope, record.correlation_id, record.span_id)
         told = record.event_id, (record.attributes or {}).get("span.kind") == "LOG"
-        known = self._models.setdefault(place, told)
-        self._models.move_to_end(place)
-        if len(self._models) > self._max_keys:
-            self._models.popitem(last=False)
+        known = self._models.get(place) or staged.models.setdefault(place, told)
         return known[0] if known[1] != told[1] else None
 
     def _keep(self, key: tuple[Any, ...], report: Report) -> None:

@@ -58,6 +58,7 @@ class Counters:
     dropped_metric_requests: int = 0
     bytes: int = 0
     dead_letters_lost: int = 0
+    dead_letters_evicted: int = 0
 
 
 @dataclass
@@ -136,7 +137,7 @@ class Committer:
     async def _enqueue(self, request: Request, lane: str) -> int:
         if self._draining:
             raise Busy(503, "Watchkeeper is ending; send again when it is back", FULL_SECONDS)
-        self._waiting.add(lane, request, len(request.records))
+        self._waiting.add(lane, request, len(request.records) + len(request.rejected))
         self._wake.set()
         return await request.answer
 
@@ -167,6 +168,17 @@ class Committer:
                     await self._settle([request])
             else:
                 self._refuse(group, error)
+        else:
+            self._answer([request for request in group if not request.rejected])
+            if refused := [request for request in group if request.rejected]:
+                await self._settle_letters(refused)
+
+    async def _settle_letters(self, group: list[Request]) -> None:
+        """Those of whose records some were refused hear so once their letters are kept, too."""
+        try:
+            await self._in_disk_thread(self._keep_letters, group)
+        except Exception as error:
+            self._refuse(group, error)
         else:
             self._answer(group)
 
@@ -241,28 +253,30 @@ class Committer:
             raise
         self._seen.settle()
         self._preface.clear()
-        self._keep_letters(group, now)
         self._sealing.end_if_due()
         self.room.count_sealed()
 
-    def _keep_letters(self, group: list[Request], now: int) -> None:
+    def _keep_letters(self, group: list[Request]) -> None:
         """What was good is durable by now: letters that cannot be kept must not take that answer back."""
-        letters = [
-            DeadLetter.of(now, request.sender, fault, self._dead.most)
+        now = time.time_ns() // 1000
+        faults = [
+            (request.sender, fault)
             for request in group
             for fault in request.rejected
             if request.sender is not None and not request.sender.redelivered
         ]
-        if not letters:
+        if not faults:
             return
         try:
-            self._dead.append(letters)
+            self._dead.append(DeadLetter.of(now, sender, fault, self._dead.most) for sender, fault in faults)
             self._dead_fault = None
         except OSError as error:
-            self.counters.dead_letters_lost += len(letters)
+            self.counters.dead_letters_lost += len(faults)
             if self._dead_fault is None:
-                logger().error("dead letters are lost", why=error.strerror, letters=len(letters))
+                logger().error("dead letters are lost", why=error.strerror, letters=len(faults))
             self._dead_fault = f"the disk refuses dead letters: {error.strerror}"
+        finally:
+            self.counters.dead_letters_evicted = self._dead.evicted
 
     def _batch(self, group: list[Request]) -> pa.RecordBatch | None:
         """What is new in the group as one batch, its fingerprints in the schema's metadata."""

@@ -1,12 +1,10 @@
 """Dead letters as people and programs read them, safely beside the edge that writes them.
 
-A line counts once its newline is there, and a file that goes meanwhile has gone. Which letters
-were replayed stands beside them, in one small file to each file of letters.
+A line counts once its newline is there, and a file that goes meanwhile has gone.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,18 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.sources.deadletters import DeadLetter, done_file, letter_file, letter_numbers
+from monitor.sources.deadletters import DeadLetter
+from monitor.sources.letterfiles import Done, Line, add_marks, find_lines, letter_numbers, read_marks, up_to
 
 ID = r"[1-9][0-9]{0,11}-[1-9][0-9]{0,11}"
 """What a letter's id looks like: the number of its file, and of its line."""
-
-
-class Done(msgspec.Struct, frozen=True):
-    """The letter in ``line`` was replayed: when (microseconds since the epoch), and by whom."""
-
-    line: int
-    at: int
-    actor: str
 
 
 DAMAGED = DeadLetter(
@@ -54,64 +45,54 @@ def place(letter_id: str) -> tuple[int, int]:
 
 def newest(folder: Path, before: str | None = None) -> Iterator[Kept]:
     """Letters, newest first; those before the one with the id ``before``, if one is named."""
-    last_file, last_line = place(before) if before else (None, 0)
-    for number in reversed(letter_numbers(folder)):
-        if last_file is not None and number > last_file:
-            continue
-        lines = _lines(folder, number)
-        count = min(len(lines), last_line - 1) if number == last_file else len(lines)
-        done = _done(folder, number)
-        for line in range(count, 0, -1):
-            yield _kept(number, line, lines[line - 1], done)
+    numbers = letter_numbers(folder)
+    last = place(before) if before else (max(numbers, default=0) + 1, 0)
+    done: dict[int, dict[int, Done]] = {}
+    for number in reversed(up_to(numbers, last[0])):
+        for line in reversed(find_lines(folder, number)):
+            # While two files are joined, a letter stands in both.
+            if line.place < last:
+                last = line.place
+                yield _kept(folder, line, done)
 
 
 def find(folder: Path, letter_id: str) -> Kept | None:
     """The letter of that id; None where it is gone or never was. Raises ValueError at a bad id."""
-    number, line = place(letter_id)
-    lines = _lines(folder, number)
-    if line > len(lines):
-        return None
-    return _kept(number, line, lines[line - 1], _done(folder, number))
+    return find_all(folder, [letter_id]).get(letter_id)
 
 
 def find_all(folder: Path, letter_ids: Iterable[str]) -> dict[str, Kept]:
     """The letters that are there, by id; each file is read once. Raises ValueError at a bad id."""
-    wanted: dict[int, list[int]] = {}
-    for letter_id in letter_ids:
-        number, line = place(letter_id)
-        wanted.setdefault(number, []).append(line)
+    wanted = _by_holder(folder, map(place, letter_ids))
     found = {}
+    done: dict[int, dict[int, Done]] = {}
     for number, places in wanted.items():
-        lines, done = _lines(folder, number), _done(folder, number)
-        for line in places:
-            if line <= len(lines):
-                kept = _kept(number, line, lines[line - 1], done)
+        for line in find_lines(folder, number):
+            if line.place in places:
+                kept = _kept(folder, line, done)
                 found[kept.id] = kept
     return found
 
 
-def _kept(number: int, line: int, raw: bytes, done: dict[int, Done]) -> Kept:
+def _by_holder(folder: Path, places: Iterable[tuple[int, int]]) -> dict[int, set[tuple[int, int]]]:
+    """Places by the number of the file in which their letters stand, if they stand anywhere."""
+    numbers = letter_numbers(folder)
+    held: dict[int, set[tuple[int, int]]] = {}
+    for file, line in places:
+        if numbers and file <= numbers[-1]:
+            held.setdefault(up_to(numbers, file)[-1], set()).add((file, line))
+    return held
+
+
+def _kept(folder: Path, line: Line, done: dict[int, dict[int, Done]]) -> Kept:
+    """The letter of a line; ``done`` remembers the marks that were read."""
     try:
-        letter = msgspec.json.decode(raw, type=DeadLetter)
-    except msgspec.DecodeError:
+        letter = msgspec.json.decode(line.raw, type=DeadLetter)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         letter = DAMAGED
-    return Kept(f"{number}-{line}", letter, done.get(line))
-
-
-def _lines(folder: Path, number: int) -> list[bytes]:
-    try:
-        return letter_file(folder, number).read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
-
-
-def _done(folder: Path, number: int) -> dict[int, Done]:
-    try:
-        lines = done_file(folder, number).read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return {}
-    marks = [msgspec.json.decode(line, type=Done) for line in lines]
-    return {mark.line: mark for mark in marks}
+    if line.file not in done:
+        done[line.file] = read_marks(folder, line.file)
+    return Kept(f"{line.file}-{line.line}", letter, done[line.file].get(line.line))
 
 
 def mark_done(folder: Path, letter_ids: Iterable[str], at: int, actor: str) -> None:
@@ -120,24 +101,15 @@ def mark_done(folder: Path, letter_ids: Iterable[str], at: int, actor: str) -> N
     Raises OSError where the disk refuses.
     """
     by_file: dict[int, list[Done]] = {}
-    for letter_id in letter_ids:
-        number, line = place(letter_id)
-        by_file.setdefault(number, []).append(Done(line, at, actor))
-    for number, marks in by_file.items():
-        if letter_file(folder, number).exists():
-            _append(done_file(folder, number), b"".join(msgspec.json.encode(m) + b"\n" for m in marks))
-
-
-def _append(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-    size = os.fstat(descriptor).st_size
-    try:
-        if os.write(descriptor, data) < len(data):
-            os.ftruncate(descriptor, size)
-            raise OSError(f"{path}: the disk is full")
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
+    for number, places in _by_holder(folder, map(place, letter_ids)).items():
+        # Only a file that was joined to a newer one may have gone without a trace.
+        joined = any(file != number for file, _ in places)
+        there = {line.file for line in find_lines(folder, number)} if joined else {number}
+        for file, line in sorted(places):
+            if file in there:
+                by_file.setdefault(file, []).append(Done(line, at, actor))
+    for file, marks in by_file.items():
+        add_marks(folder, file, marks)
 
 
 @dataclass(frozen=True)

@@ -8,30 +8,37 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from detectors.base import stable_id
+from monitor.sources.keeping import kept, kept_whole
 from monitor.sources.mapping import Common, EventRule, Mapping, Operation
-from monitor.sources.origin import LEFT_OUT, Origin
-from monitor.sources.otlp import ERROR, Span, SpanEvent
+from monitor.sources.origin import Origin
+from monitor.sources.otlp import ERROR, Span
 from monitor.sources.picking import Picked, Picker, fitting, naming, picker, taking
 from monitor.sources.reading import Line, Reader, holds, reader, text
 
 UNMAPPED = "telemetry.unmapped"
 
-MAX_STACK = 2000
-"""Characters kept of a stack trace, from its end: the innermost frame says most."""
+OUTCOMES: dict[object, str] = {"deny": "blocked", "redirect": "redirected"}
+"""The outcome of an event with such a decision: a block or a redirect is never silent."""
 
-MOST_ATTRIBUTES = 120
-"""What a record says beyond this many attributes stands together in one, as JSON."""
+STOPPED = frozenset(OUTCOMES.values())
+"""Outcomes that an error of the span takes nothing from: it is how the block shows."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
 class Draft:
-    """An event in the making: its columns, and the attributes of its span that they have used."""
+    """An event in the making: its columns, and the attributes of its span that they have used.
+
+    ``given`` are the columns that came from another record of the same call or task, and ``said``
+    is what its own record said of them.
+    """
 
     columns: dict[str, object]
     used: set[str]
     final: bool
+    given: set[str] = field(default_factory=set)
+    said: dict[str, str] = field(default_factory=dict)
 
 
 Test = Callable[[Line], bool]
@@ -65,11 +72,13 @@ class Said:
     """What a record says of itself: who acts, and what its descendants inherit, each with its rank.
 
     The order of sources goes before nearness: a session.id further up beats a conversation id here.
+    ``used`` are the attributes that this comes from, for an inherited column those of its source.
     """
 
     agent_id: str | None = None
     inherited: dict[str, tuple[int, str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    used_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
     delegated_by: str | None = None
 
 
@@ -79,6 +88,7 @@ class Dialect:
     def __init__(self, mapping: Mapping, common: Common) -> None:
         self.name = f"{mapping.name}/{mapping.version}"
         self.any_of = frozenset(mapping.any_of)
+        self.wrapped = frozenset(name for one in mapping.operations for name in one.wraps)
         self._mapping = mapping
         self._common = common
         self._absent = frozenset(common.absent)
@@ -102,12 +112,12 @@ class Dialect:
         return Compiled(
             operation,
             [*self._agent, *taking(operation.agent, self._absent)],
-            [holds(condition, self._absent) for condition in operation.when],
+            [holds(condition) for condition in operation.when],
             [
                 Rule(
                     rule,
-                    [holds(condition, self._absent) for condition in rule.when],
-                    [holds(condition, self._absent) for condition in rule.unless],
+                    [holds(condition) for condition in rule.when],
+                    [holds(condition) for condition in rule.unless],
                     [(column, self._picker(column)) for column in rule.columns],
                     {column: fitting(column, value) for column, value in rule.sets.items()},
                     place == last or rule.at == "end",
@@ -142,9 +152,11 @@ class Dialect:
                 return name, compiled
         return None
 
-    def says(self, line: Line, compiled: Compiled | None, service: str) -> Said:
-        """What the first span of the line, which comes from ``service``, says by itself."""
-        said = Said(used=set(self._named))
+    def says(self, line: Line, name: str | None, compiled: Compiled | None, service: str) -> Said:
+        """What the first span of the line, of that operation and from ``service``, says by itself."""
+        said, attributes = Said(), line[0].attributes
+        if compiled is not None:
+            said.used.update(source for source in self._named if attributes.get(source) == name)
         prefix = f"{service}{self._common.separator}"
         for used, look in compiled.agent if compiled else self._agent:
             agent = _name(look, line)
@@ -162,12 +174,12 @@ class Dialect:
                 value = _name(look, line)
                 if value is not None:
                     said.inherited[column] = rank, value
-                    said.used.update(used)
+                    said.used_by[column] = used
                     break
         return said
 
-    def shared(self, span: Span) -> Iterator[tuple[str, str, str]]:
-        """Column, attribute and value of what the span or its resource says."""
+    def shared(self, span: Span) -> Iterator[tuple[str, str, str, bool]]:
+        """Column, attribute and value of what the span or its resource says; whether the span says it."""
         own, resource, absent = span.attributes, span.resource, self._absent
         for column, names in self._shared:
             for attributes in (own, resource):
@@ -177,15 +189,16 @@ class Dialect:
                         continue
                     named = naming(value)
                     if named is not None:
-                        yield column, name, named
+                        yield column, name, named, attributes is own
                         break
                 else:
                     continue
                 break
 
-    def drafts(self, compiled: Compiled, line: Line) -> Iterator[Draft]:
+    def drafts(self, compiled: Compiled, line: Line) -> list[Draft]:
         """The events of a span, without what it inherits."""
         span, used = line[0], set[str]()
+        found: list[Draft] = []
         # an event at the start and one at the end carry much the same
         read: dict[str, Picked] = {}
         for one in compiled.rules:
@@ -202,36 +215,34 @@ class Dialect:
                 if picked[1] is not None:
                     columns[column] = picked[1]
                     used.update(picked[0])
-            if columns.get("policy_decision") == "deny":
-                columns["outcome"] = "blocked"
-            yield Draft(columns, used, one.final)
+            if (decision := columns.get("policy_decision")) in OUTCOMES:
+                columns["outcome"] = OUTCOMES[decision]
+            found.append(Draft(columns, used, one.final))
+        if found:
+            # whatever was left out, something has to keep the attributes
+            found[-1].final = True
+        return found
 
-    def finish(self, draft: Draft, span: Span, origin: Origin, used: set[str]) -> None:
+    def finish(
+        self, draft: Draft, span: Span, origin: Origin, used: set[str], used_of_resource: set[str]
+    ) -> None:
         """Outcome, latency and error at the span's end, and in attributes all that no column took."""
-        columns, gone = draft.columns, used | draft.used
-        failures, others = _exceptions(span.events)
+        columns = draft.columns
         columns["latency_ms"] = (span.end - span.start) / 1e6
-        attributes: dict[str, Any] = {k: v for k, v in span.attributes.items() if k not in gone}
-        attributes |= {f"resource.{k}": v for k, v in origin.kept.items() if k not in gone}
-        attributes["span.name"], attributes["span.kind"] = span.name, span.kind
-        if origin.left_out:
-            attributes[LEFT_OUT] = origin.left_out
-        if failures:
-            attributes |= {k: v for k, v in failures[0].items() if k.startswith("exception.stacktrace")}
         if span.status == ERROR:
-            said = failures[0] if failures else {}
-            kind = span.attributes.get("error.type") or said.get("exception.type")
-            columns["error_type"] = kind and str(kind)
-            columns["error_message"] = span.status_message or said.get("exception.message")
-            columns["outcome"] = self._outcome(str(kind))
-            attributes.pop("error.type", None)
+            failure: dict[str, Any] = next((e.attributes for e in span.events if e.name == "exception"), {})
+            kind = span.attributes.get("error.type") or failure.get("exception.type")
+            columns["error_type"] = text(kind) if kind else None
+            message = span.status_message or failure.get("exception.message")
+            columns["error_message"] = text(message) if message else None
+            if columns.get("outcome") not in STOPPED:
+                columns["outcome"] = self._outcome(str(kind))
         else:
             columns.setdefault("outcome", "success")
-        if others or failures[1:]:
-            attributes["span.events"] = others + failures[1:]
-        if span.links:
-            attributes["span.links"] = span.links
-        columns["attributes"] = _bounded(attributes)
+        if columns["event_type"] == UNMAPPED:
+            columns["attributes"] = kept_whole(span, origin)
+        else:
+            columns["attributes"] = kept(span, origin, used | draft.used, used_of_resource, columns)
 
     def _outcome(self, error_type: str) -> str:
         last = error_type.rpartition(".")[2]
@@ -256,31 +267,3 @@ def _instant(event_type: str, span: Span, at: str) -> dict[str, object]:
         "event_type": event_type,
         "timestamp": _EPOCH + timedelta(microseconds=nanoseconds // 1000),
     }
-
-
-def _exceptions(events: list[SpanEvent]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Exceptions, each once and with a short stack trace, and all other events of the span."""
-    failures: dict[tuple[str, str], dict[str, Any]] = {}
-    others = []
-    for event in events:
-        if event.name != "exception":
-            others.append({"name": event.name, "time_unix_nano": event.time, "attributes": event.attributes})
-            continue
-        attributes = {name: text(value) for name, value in event.attributes.items()}
-        stack = attributes.get("exception.stacktrace", "")
-        if len(stack) > MAX_STACK:
-            attributes["exception.stacktrace"] = stack[-MAX_STACK:]
-            attributes["exception.stacktrace.length"] = str(len(stack))
-        key = (attributes.get("exception.type", ""), attributes.get("exception.message", ""))
-        failures.setdefault(key, attributes)
-    return list(failures.values()), others
-
-
-def _bounded(attributes: dict[str, Any]) -> dict[str, str]:
-    """Attributes as text; those beyond ``MOST_ATTRIBUTES`` together in ``span.more_attributes``."""
-    if len(attributes) <= MOST_ATTRIBUTES:
-        return {name: text(value) for name, value in attributes.items()}
-    names = [*attributes]
-    kept = {name: text(attributes[name]) for name in names[:MOST_ATTRIBUTES]}
-    kept["span.more_attributes"] = text({name: attributes[name] for name in names[MOST_ATTRIBUTES:]})
-    return kept

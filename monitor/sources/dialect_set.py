@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from monitor.sources.context import SpanContext
+from monitor.sources.context import DRAWN, SAID, Drawn, SpanContext
 from monitor.sources.dialect import Compiled, Dialect, Draft, Said, unmapped
 from monitor.sources.dialect_files import load_common, load_mappings
 from monitor.sources.folding import Report, fold, give, name_givers
 from monitor.sources.mapping import Common
-from monitor.sources.origin import Origin, Origins
+from monitor.sources.origin import RESOURCE, Origin, Origins
 from monitor.sources.otlp import Span
 
 MAX_ANCESTORS = 64
@@ -53,7 +53,10 @@ class Part:
     above: list[Part] = field(default_factory=list)
     wrapped: bool = False
     context: dict[str, object] = field(default_factory=dict)
+    drawn: Drawn = field(default_factory=Drawn)
+    own: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    used_of_resource: set[str] = field(default_factory=set)
 
 
 class Dialects:
@@ -62,6 +65,7 @@ class Dialects:
     def __init__(self, dialects: Sequence[Dialect], common: Common) -> None:
         self._dialects = dialects
         self._common = common
+        self._wrapped = frozenset(name for one in dialects for name in one.wrapped)
 
     @classmethod
     def load(cls, own: Iterable[Path] = ()) -> Dialects:
@@ -81,7 +85,7 @@ class Dialects:
                     if above.compiled and part.name in above.compiled.operation.wraps:
                         above.wrapped = True
                         above.said.agent_id = None
-        mapped = Mapped(contexts=[_context(part) for part in parts if part.span.record == "span"])
+        mapped = Mapped(contexts=[self._said(part) for part in parts if part.span.record == "span"])
         for part in parts:
             self._draft(part, mapped)
         for part in parts:
@@ -91,7 +95,7 @@ class Dialects:
                         give(above.drafts, part.drafts)
         live = [part for part in parts if part.drafts and not part.wrapped]
         for part in live:
-            part.context, part.used = self._context(part)
+            part.context = self._context(part)
         folded = fold(Report(_own_line(part), part.drafts, part.context) for part in live)
         found: list[tuple[datetime, int, dict[str, object]]] = []
         for part in live:
@@ -113,7 +117,7 @@ class Dialects:
             chosen = dialect or self._by_name(record) or self._dialects[0]
             name, compiled = chosen.operation(line) or (None, None)
             origin = origins.of(record.resource)
-            said = chosen.says(line, compiled, origin.service)
+            said = chosen.says(line, name, compiled, origin.service)
             part = Part(index, record, line, origin, chosen, name, compiled, said)
             known[id(record)] = part
             parts.append(part)
@@ -130,7 +134,7 @@ class Dialects:
     def _draft(self, part: Part, mapped: Mapped) -> None:
         """The part's events as far as it knows them by itself."""
         if part.compiled is not None:
-            part.drafts = list(part.dialect.drafts(part.compiled, part.line))
+            part.drafts = part.dialect.drafts(part.compiled, part.line)
         elif self._agent_like(part.span):
             part.drafts = [unmapped(part.span)]
             mapped.unmapped += 1
@@ -138,8 +142,13 @@ class Dialects:
             mapped.ignored += 1
 
     def _agent_like(self, span: Span) -> bool:
-        if span.record == "log" and span.name.startswith(self._common.log_like):
-            return True
+        if span.record == "log":
+            # Claude Code has the prefix in the body only.
+            body = span.attributes.get("log.body")
+            if span.name.startswith(self._common.log_like) or (
+                isinstance(body, str) and body.startswith(self._common.log_like)
+            ):
+                return True
         return any(name.startswith(self._common.agent_like) for name in span.attributes)
 
     def _finished(self, part: Part, folded: set[int]) -> list[tuple[datetime, int, dict[str, object]]]:
@@ -148,15 +157,40 @@ class Dialects:
             if id(draft) in folded:
                 continue
             if draft.final:
-                part.dialect.finish(draft, part.span, part.origin, part.used)
+                part.dialect.finish(draft, part.span, part.origin, part.used, part.used_of_resource)
             event = {**part.context, **draft.columns}
+            if part.drawn.inherited or part.drawn.ranks or draft.given:
+                event[DRAWN] = Drawn(part.drawn.inherited | draft.given, part.drawn.ranks)
+            if said := part.own | draft.said:
+                attributes = draft.columns.get("attributes") or {}
+                assert isinstance(attributes, dict)
+                event["attributes"] = attributes | {SAID + column: value for column, value in said.items()}
             at = event["timestamp"]
             assert isinstance(at, datetime)
             found.append((at, part.index, event))
         return found
 
-    def _context(self, part: Part) -> tuple[dict[str, object], set[str]]:
-        """What every event of the part carries, and the attributes that it came from."""
+    def _said(self, part: Part) -> SpanContext:
+        """The span's place, and what it says by itself."""
+        inherited, span = part.said.inherited, part.span
+        says: dict[str, object] = {column: value for column, (_, value) in inherited.items()}
+        if part.said.agent_id:
+            says["agent_id"] = part.said.agent_id
+        if part.said.delegated_by:
+            says["delegated_by"] = part.said.delegated_by
+        if "initiator_id" in says:
+            says["initiator_type"] = "user"
+        found = SpanContext(span.trace_id, span.span_id, span.parent_id, says)
+        if inherited:
+            found.ranks = {column: rank for column, (rank, _) in inherited.items() if rank}
+        if part.compiled is not None:
+            found.wraps = part.compiled.operation.wraps
+            if part.name in self._wrapped:
+                found.operation = str(part.name)
+        return found
+
+    def _context(self, part: Part) -> dict[str, object]:
+        """What every event of the part carries; the attributes that it came from are then used."""
         span, said = part.span, [part.said, *(above.said for above in part.above)]
         agent_id = next((one.agent_id for one in said if one.agent_id), None)
         speaks = part.dialect.name if part.compiled else UNKNOWN
@@ -172,22 +206,38 @@ class Dialects:
             context["parent_span_id"] = span.parent_id
         if agent_id is None:
             context["identity"] = "provisional"
-        used = {*part.said.used}
+        elif part.said.agent_id is None:
+            part.drawn.inherited.add("agent_id")
+        used = part.used = {*part.said.used}
         for column in {name for one in said for name in one.inherited}:
-            ranked = [one.inherited[column] for one in said if column in one.inherited]
-            context[column] = min(ranked, key=lambda entry: entry[0])[1]
-        for column, name, value in part.dialect.shared(span):
+            _, nearest = min(
+                (one.inherited[column][0], n) for n, one in enumerate(said) if column in one.inherited
+            )
+            rank, context[column] = said[nearest].inherited[column]
+            if rank:
+                part.drawn.ranks[column] = rank
+            if nearest:
+                part.drawn.inherited.add(column)
+            if column in part.said.inherited:
+                used.update(part.said.used_by[column])
+                if nearest:
+                    part.own[column] = part.said.inherited[column][1]
+        for column, name, value, own in part.dialect.shared(span):
             context[column] = value
-            used.add(name)
+            (used if own else part.used_of_resource).add(name if own else RESOURCE + name)
         if "initiator_id" in context:
             context["initiator_type"] = "user"
+            if "initiator_id" in part.drawn.inherited:
+                part.drawn.inherited.add("initiator_type")
         if part.compiled is not None and part.compiled.operation.delegates:
             giver = part.said.delegated_by or next(
                 (one.agent_id for one in said[1:] if one.agent_id and one.agent_id != agent_id), None
             )
             if giver and giver != agent_id:
                 context["delegated_by"] = giver
-        return context, used
+                if part.said.delegated_by is None:
+                    part.drawn.inherited.add("delegated_by")
+        return context
 
 
 def _line(record: Span, family: dict[tuple[str, str], Span]) -> list[Span]:
@@ -210,14 +260,3 @@ def _own_line(part: Part) -> Sequence[Span]:
         if above.compiled is not None and above.compiled.operation.delegates:
             return part.line[:place]
     return part.line
-
-
-def _context(part: Part) -> SpanContext:
-    says: dict[str, object] = {column: value for column, (_, value) in part.said.inherited.items()}
-    if part.said.agent_id:
-        says["agent_id"] = part.said.agent_id
-    if part.said.delegated_by:
-        says["delegated_by"] = part.said.delegated_by
-    if "initiator_id" in says:
-        says["initiator_type"] = "user"
-    return SpanContext(part.span.trace_id, part.span.span_id, part.span.parent_id, says)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from monitor.settings import EdgeSettings
 from monitor.sources import body
 from monitor.sources.admission import Admission, Load
-from monitor.sources.gate import Form, Rejected
+from monitor.sources.gate import Form, Rejected, Rejection
 from monitor.sources.keys import KEYLESS, Keys, Sender
 from monitor.sources.problem import ProblemError
 
@@ -80,7 +80,11 @@ class Door:
         sender = replace(sender, replaying=replaying, way=request.url.path, content_type=content_type)
         for scope in ("ingest", "replay") if replaying else ("ingest",):
             if scope not in sender.scopes:
-                await self.refuse(sender, 403, f"the key lacks the scope {scope}; use one that has it", None)
+                # Nothing was sent yet that a dead letter could keep.
+                reason = f"the key lacks the scope {scope}; use one that has it"
+                self._intake.callers.take(sender, (), [Rejection(0, reason)])
+                self._intake.committer.counters.rejected += 1
+                raise ProblemError(403, reason, rejected=[{"index": 0, "reason": reason}])
         return sender
 
     def _keyless(self, request: Request) -> bool:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from monitor.sources.context import DRAWN, FOLDED, Drawn
 from monitor.sources.dialect import Draft
 from monitor.sources.mapping import Common
 from monitor.sources.otlp import ERROR, Span
-
-FOLDED = "folded.spans"
-"""Attribute that names the other spans of a call, by their ids."""
 
 MOST_ALIKE = 16
 """Calls of one tool and call id that are looked at: some models use their ids again and again."""
 
 REPORTS = ("tool.requested", "tool.executed")
 _SAID = ("tool_call_id", "tool_args", "tool_result")
+_FAILED = frozenset({"outcome", "error_type", "error_message"})
 _OWN = frozenset({"event_id", "event_type", "timestamp", "attributes", "latency_ms"})
 
 
@@ -67,8 +66,9 @@ def give(giving: Iterable[Draft], taking: Iterable[Draft]) -> None:
     for draft in taking:
         other = found.get(str(draft.columns["event_type"]))
         for column, value in other.columns.items() if other else ():
-            if column not in _OWN:
-                draft.columns.setdefault(column, value)
+            if column not in _OWN and column not in draft.columns:
+                draft.columns[column] = value
+                draft.given.add(column)
 
 
 def fold(reports: Iterable[Report]) -> set[int]:
@@ -145,11 +145,16 @@ def _merged(call: Call) -> list[Draft]:
         give(other.drafts, best.drafts)
         failed = other.line[0]
         if failed.status == ERROR != span.status:
+            for draft in best.drafts:
+                if draft.final:
+                    draft.given |= _FAILED
+                    draft.said["outcome"] = str(draft.columns.get("outcome", "success"))
             span.status, span.status_message = ERROR, span.status_message or failed.status_message
             if "error.type" in failed.attributes:
                 span.attributes.setdefault("error.type", failed.attributes["error.type"])
         dropped += [d for d in other.drafts if d.columns["event_type"] in types.intersection(REPORTS)]
-    span.attributes[FOLDED] = ",".join(other.line[0].span_id for other in call.reports if other is not best)
+    others = ",".join(other.line[0].span_id for other in call.reports if other is not best)
+    span.more = {**span.more, FOLDED: others}
     return dropped
 
 
@@ -166,3 +171,6 @@ def name_givers(events: Sequence[dict[str, object]], common: Common) -> None:
             giver = givers.get((event.get("correlation_id"), name))
             if giver and giver != event["agent_id"]:
                 event["delegated_by"] = giver
+                drawn = event.setdefault(DRAWN, Drawn())
+                assert isinstance(drawn, Drawn)
+                drawn.inherited.add("delegated_by")

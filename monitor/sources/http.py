@@ -15,6 +15,7 @@ from starlette.routing import Route
 from monitor.settings import EdgeSettings, Settings
 from monitor.sources import body
 from monitor.sources.admission import Busy
+from monitor.sources.commit import FULL_SECONDS
 from monitor.sources.door import Door, Rooms
 from monitor.sources.gate import Rejection
 from monitor.sources.keys import Keys
@@ -113,15 +114,17 @@ async def _show_busy(request: Request, error: Exception) -> Response:
 
 def _as_asked(request: Request, error: ProblemError) -> Response:
     """The error in the form that this way in speaks."""
-    if request.url.path not in OTLP_PATHS:
+    kind = content_type(request)
+    # exporters are also set to paths that do not exist, such as /v1/profiles
+    if request.url.path not in OTLP_PATHS and kind != PROTOBUF:
         return error.response()
-    return refusal(error, content_type(request) != PROTOBUF)
+    return refusal(error, kind != PROTOBUF)
 
 
 async def _show_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = "POST to /v1/events, /v1/traces or /v1/logs; GET /healthz or /readyz"
-    return ProblemError(error.status_code, detail, error.headers).response()
+    return _as_asked(request, ProblemError(error.status_code, detail, error.headers))
 
 
 async def _show_gone(request: Request, error: Exception) -> Response:
@@ -130,6 +133,8 @@ async def _show_gone(request: Request, error: Exception) -> Response:
 
 
 async def _show_fault(request: Request, error: Exception) -> Response:
-    return ProblemError(
-        500, "an error of Watchkeeper itself; its log says more. Send the request again"
-    ).response()
+    told = "an error of Watchkeeper itself; its log says more. Send the request again"
+    if request.method != "POST":
+        return ProblemError(500, told).response()
+    # OTLP exporters drop what is answered 500, and nothing of it has been kept.
+    return _as_asked(request, ProblemError(503, told, {"Retry-After": str(FULL_SECONDS)}))

@@ -14,7 +14,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``event`` reads ``attribute`` of the last span event of that name; ``events`` is every span
     event of these names as a JSON list; ``path`` goes into the value as JSON; ``pattern`` must
     be found in it, and its first group is the value; ``values`` translates it, and drops what it
-    does not name; ``value`` takes its place. ``up`` looks at so many ancestors too, nearest first.
+    does not name; ``value`` takes its place.
     """
 
     attribute: str | None = None
@@ -25,7 +25,6 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pattern: str | None = None
     values: dict[str, str] | None = None
     value: str | None = None
-    up: int = 0
 
     def __post_init__(self) -> None:
         """Raises ValueError, which becomes a fault of the file, where nothing can be read so."""
@@ -45,7 +44,10 @@ Sources = tuple[str | Source, ...]
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether a source says something: anything, or with ``equals`` this."""
+    """Whether something stands where a source reads: anything, or with ``equals`` this.
+
+    Values that say nothing ("None", an empty text) stand there too.
+    """
 
     that: str | Source
     exists: bool = True

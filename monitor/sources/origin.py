@@ -21,6 +21,20 @@ _AROUND = 32
 LEFT_OUT = "resource.left_out"
 """Attribute that counts the resource's attributes beyond ``MOST_RESOURCE``."""
 
+SCOPE_LEFT_OUT = "span.scope.left_out"
+"""The same for the attributes of the scope, which is sent once for thousands of records too."""
+
+RESOURCE, SCOPE = "resource.", "span.scope."
+"""Before the names that their attributes have in an event."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """Attributes as every event keeps them, by the name there, and how many found no room."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    left_out: int = 0
+
 
 @dataclass(slots=True)
 class Origin:
@@ -28,8 +42,16 @@ class Origin:
 
     service: str
     attributes: dict[str, Any]
-    kept: dict[str, str] = field(default_factory=dict)
-    left_out: int = 0
+    kept: dict[str, str]
+    left_out: int
+    scopes: dict[int, Kept] = field(default_factory=dict)
+
+    def scope(self, attributes: dict[str, Any]) -> Kept:
+        """What an event keeps of its scope's attributes. They must live as long as this does."""
+        known = self.scopes.get(id(attributes))
+        if known is None:
+            known = self.scopes[id(attributes)] = within(attributes, SCOPE)
+        return known
 
 
 class Origins:
@@ -47,17 +69,8 @@ class Origins:
         return origin
 
     def _read(self, resource: dict[str, Any]) -> Origin:
-        origin = Origin(self._service(resource), resource)
-        room = MOST_RESOURCE
-        for name, value in resource.items():
-            said = text(value)
-            size = len(name) + len(said) + _AROUND
-            if size > room:
-                origin.left_out += 1
-                continue
-            room -= size
-            origin.kept[name] = said
-        return origin
+        said = within(resource, RESOURCE)
+        return Origin(self._service(resource), resource, said.kept, said.left_out)
 
     def _service(self, resource: dict[str, Any]) -> str:
         for name in self._common.service:
@@ -66,3 +79,17 @@ class Origins:
             if isinstance(service, str) and service not in self._common.absent and len(service) <= MOST_NAME:
                 return UNKNOWN_SERVICE if service.startswith(UNKNOWN_SERVICE) else service
         return UNKNOWN_SERVICE
+
+
+def within(attributes: dict[str, Any], prefix: str) -> Kept:
+    """As many of the attributes as ``MOST_RESOURCE`` allows, with the prefix before their names."""
+    found, room = Kept(), MOST_RESOURCE
+    for name, value in attributes.items():
+        said = text(value)
+        size = len(name) + len(said) + _AROUND
+        if size > room:
+            found.left_out += 1
+            continue
+        room -= size
+        found.kept[prefix + name] = said
+    return found

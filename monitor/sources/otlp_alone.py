@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-import msgspec
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from monitor.sources.otlp_text import loaded, written
+
 Signal = Literal["traces", "logs"]
 
-MOST_TIMES = 4
-"""The letters of a request take at most this many times its size: each repeats resource and scope."""
+LEAST_BUDGET = 64 << 10
+MOST_BUDGET = 4 << 20
+"""The letters of a request repeat resource and scope, and still take no more than the request
+itself did: its room is what was asked for. A small request has the least budget, a large one the most."""
 
 _MESSAGES: dict[Signal, Any] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
 _FIELDS: dict[Signal, tuple[str, str, str]] = {
@@ -25,6 +29,15 @@ _NAMES: dict[Signal, tuple[str, str, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What the records of one scope have in common; ``size`` is what each letter repeats of it."""
+
+    group: Any
+    scoped: Any
+    size: int
+
+
 class Alone:
     """One request's records, each to be had alone. ``body`` has been decoded once, so it can be."""
 
@@ -32,46 +45,61 @@ class Alone:
         self._body = body
         self._signal = signal
         self._as_json = as_json
-        self._left = MOST_TIMES * len(body)
+        self._left = min(max(len(body), LEAST_BUDGET), MOST_BUDGET)
 
     def __getitem__(self, ordinal: int) -> bytes | None:
-        """A request with nothing but the record of this place in the body; None once that takes too much."""
-        parts = self._parts[ordinal]
-        made = self._as_text(*parts) if self._as_json else self._as_message(*parts)
-        self._left -= len(made)
-        return made if self._left >= 0 else None
+        """A request with nothing but the record of this place in the body; None from the first on
+        that takes more than is left of the budget.
+        """
+        if not self._left:
+            return None
+        shared, record = self._parts[ordinal]
+        size = shared.size + (len(written(record)) if self._as_json else record.ByteSize())
+        if size > self._left:
+            self._left = 0
+            return None
+        self._left -= size
+        return self._as_text(shared, record) if self._as_json else self._as_message(shared, record)
 
     @cached_property
-    def _parts(self) -> list[tuple[Any, Any, Any]]:
-        """Group, scope group and record, for every record in order."""
-        if not self._as_json:
-            groups, scopes, records = _FIELDS[self._signal]
-            request = _MESSAGES[self._signal].FromString(self._body)
-            return [
-                (group, scoped, record)
-                for group in getattr(request, groups)
-                for scoped in getattr(group, scopes)
-                for record in getattr(scoped, records)
-            ]
-        groups, scopes, records = _NAMES[self._signal]
-        return [
-            (group, scoped, record)
-            for group in msgspec.json.decode(self._body).get(groups) or ()
-            for scoped in group.get(scopes) or ()
-            for record in scoped.get(records) or ()
-        ]
+    def _parts(self) -> list[tuple[_Shared, Any]]:
+        """Every record in order, with what it shares."""
+        return self._of_text() if self._as_json else self._of_message()
 
-    def _as_message(self, group: Any, scoped: Any, record: Any) -> bytes:
+    def _of_message(self) -> list[tuple[_Shared, Any]]:
+        groups, scopes, records = _FIELDS[self._signal]
+        parts = []
+        for group in getattr(_MESSAGES[self._signal].FromString(self._body), groups):
+            group_size = group.resource.ByteSize() + len(group.schema_url)
+            for scoped in getattr(group, scopes):
+                size = group_size + scoped.scope.ByteSize() + len(scoped.schema_url)
+                shared = _Shared(group, scoped, size)
+                parts += [(shared, record) for record in getattr(scoped, records)]
+        return parts
+
+    def _of_text(self) -> list[tuple[_Shared, Any]]:
+        groups, scopes, records = _NAMES[self._signal]
+        parts = []
+        for group in loaded(self._body).get(groups) or ():
+            inner = group.pop(scopes, None) or ()
+            group_size = len(written(group))
+            for scoped in inner:
+                found = scoped.pop(records, None) or ()
+                shared = _Shared(group, scoped, group_size + len(written(scoped)))
+                parts += [(shared, record) for record in found]
+        return parts
+
+    def _as_message(self, shared: _Shared, record: Any) -> bytes:
         groups, scopes, records = _FIELDS[self._signal]
         request = _MESSAGES[self._signal]()
-        made = getattr(request, groups).add(schema_url=group.schema_url)
-        made.resource.CopyFrom(group.resource)
-        inner = getattr(made, scopes).add(schema_url=scoped.schema_url)
-        inner.scope.CopyFrom(scoped.scope)
+        made = getattr(request, groups).add(schema_url=shared.group.schema_url)
+        made.resource.CopyFrom(shared.group.resource)
+        inner = getattr(made, scopes).add(schema_url=shared.scoped.schema_url)
+        inner.scope.CopyFrom(shared.scoped.scope)
         getattr(inner, records).append(record)
         done: bytes = request.SerializeToString()
         return done
 
-    def _as_text(self, group: Any, scoped: Any, record: Any) -> bytes:
+    def _as_text(self, shared: _Shared, record: Any) -> bytes:
         groups, scopes, records = _NAMES[self._signal]
-        return msgspec.json.encode({groups: [{**group, scopes: [{**scoped, records: [record]}]}]})
+        return written({groups: [{**shared.group, scopes: [{**shared.scoped, records: [record]}]}]})

@@ -80,7 +80,7 @@ class OtlpRoutes:
         except BadBodyError as fault:
             await self._door.refuse(sender, fault.status, fault.reason, raw)
         refused = await self._take(sender, records, mapped, Alone(raw, signal, kind == JSON))
-        message = f"{len(refused)} records were refused; the first: {refused[0].reason}" if refused else ""
+        message = _told(refused)
         return Response(response(signal, len(refused), message, kind == JSON), media_type=kind)
 
     def _read(self, decode: Decoder, raw: bytes) -> tuple[list[Span | Rejected], Mapped]:
@@ -104,6 +104,15 @@ class OtlpRoutes:
         counters.unmapped += mapped.unmapped
         by_record = {places[fault.index]: fault for fault in reversed(receipt.rejected)}
         return list(by_record.values())
+
+
+def _told(refused: list[Rejection]) -> str:
+    """One sentence for the sender; empty where nothing was refused."""
+    if not refused:
+        return ""
+    if len(refused) == 1:
+        return f"1 record was refused: {refused[0].reason}"
+    return f"{len(refused)} records were refused; the first: {refused[0].reason}"
 
 
 def content_type(request: Request) -> str:

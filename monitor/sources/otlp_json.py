@@ -13,10 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
-
 from monitor.sources.gate import Rejected
-from monitor.sources.jsonkeys import RepeatedKeyError, refuse_repeats
 from monitor.sources.otlp import (
     ERROR,
     KINDS,
@@ -26,20 +23,29 @@ from monitor.sources.otlp import (
     Span,
     SpanEvent,
     Values,
+    beside,
     checked,
     finite,
     known,
+    link,
     log_record,
     resource_of,
     too_many,
     unique,
 )
+from monitor.sources.otlp_text import MOST_MARKS, Repeated, TooManyMarksError, loaded
 from monitor.sources.reasons import excerpt
 
 T = TypeVar("T")
 
 _KIND_NUMBERS = {f"SPAN_KIND_{name}": number for number, name in enumerate(KINDS)}
 _STATUS_NUMBERS = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": ERROR}
+_SEVERITIES = {
+    f"SEVERITY_NUMBER_{name}{step if step > 1 else ''}": 4 * place + step
+    for place, name in enumerate(("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"))
+    for step in (1, 2, 3, 4)
+} | {"SEVERITY_NUMBER_UNSPECIFIED": 0}
+_DROPPED = ("Attributes", "Events", "Links")
 _TYPE_NAMES = {str: "a string", list: "an array", dict: "an object", bool: "true or false"}
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _HEX = re.compile(r"[0-9a-f]*")
@@ -49,7 +55,7 @@ def decode_json(body: bytes, most: int) -> list[Span | Rejected]:
     """Spans of an ExportTraceServiceRequest in OTLP/JSON, in order.
 
     Raises BadBodyError where the body is not JSON, or not of that form down to its spans,
-    or holds more than ``most`` of them.
+    or holds more than ``most`` of them, of scopes or of resources.
     """
     return _decoded(body, most, ("resourceSpans", "scopeSpans", "spans"), _span)
 
@@ -63,35 +69,43 @@ def _decoded(
     body: bytes, most: int, names: tuple[str, str, str], read: Callable[..., Span]
 ) -> list[Span | Rejected]:
     try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-        records = list(_records(refuse_repeats(body), *names))
-    except RepeatedKeyError as error:
-        raise BadBodyError(f"the key {excerpt(error.key)} stands twice in one object; send it once") from None
-    except (msgspec.DecodeError, ValueError, RecursionError):
+        records = list(_records(loaded(body), most, *names))
+    except TooManyMarksError:
+        raise too_many(MOST_MARKS, "values") from None
+    except (ValueError, RecursionError):
         raise BadBodyError("not valid JSON in UTF-8; check the exporter") from None
     except Rejected as fault:
         raise BadBodyError(fault.reason) from None
-    if len(records) > most:
-        raise too_many(most)
     return [checked(partial(read, *parts)) for parts in records]
 
 
 def _records(
-    request: Any, groups_name: str, scoped_name: str, records_name: str
-) -> Iterator[tuple[Any, dict[str, Any], Resource]]:
-    """Each record with its scope and its resource, as they stand in the JSON."""
+    request: Any, most: int, groups_name: str, scoped_name: str, records_name: str
+) -> Iterator[tuple[Any, dict[str, Any], Resource, Resource]]:
+    """Each record with its scope, the scope's attributes and its resource, as they stand in the JSON."""
     groups = _get(_object(request, "the body"), groups_name, list)
-    if not groups and request:
+    if request and groups_name not in request:
         raise Rejected(f"{groups_name}: missing; send an OTLP/JSON export request of this path's signal")
+    scopes_left = records_left = most
+    if len(groups) > most:
+        raise too_many(most, groups_name)
     for group in groups:
         resource = resource_of(partial(_pairs, _get(_object(group, groups_name), "resource", dict)))
         for scoped in _get(group, scoped_name, list):
+            scopes_left -= 1
+            if scopes_left < 0:
+                raise too_many(most, scoped_name)
             scope = _get(_object(scoped, scoped_name), "scope", dict)
-            for record in _get(scoped, records_name, list):
-                yield record, scope, resource
+            about = resource_of(partial(_pairs, scope))
+            records = _get(scoped, records_name, list)
+            records_left -= len(records)
+            if records_left < 0:
+                raise too_many(most)
+            for record in records:
+                yield record, scope, about, resource
 
 
-def _span(span: Any, scope: dict[str, Any], resource: Resource, values: Values) -> Span:
+def _span(span: Any, scope: dict[str, Any], about: Resource, resource: Resource, values: Values) -> Span:
     status = _get(_object(span, "spans"), "status", dict)
     kind = _enum(span.get("kind"), _KIND_NUMBERS, "kind")
     return Span(
@@ -109,11 +123,18 @@ def _span(span: Any, scope: dict[str, Any], resource: Resource, values: Values) 
         scope=_get(scope, "name", str),
         scope_version=_get(scope, "version", str),
         events=[_event(event, values) for event in _get(span, "events", list)],
-        links=[
-            {"trace_id": _hex(_object(link, "links"), "traceId"), "span_id": _hex(link, "spanId")}
-            for link in _get(span, "links", list)
-        ],
+        links=[_link(one, values) for one in _get(span, "links", list)],
+        scope_attributes=known(about, "scope"),
+        more=beside(
+            _get(span, "traceState", str),
+            *(_integer(span.get(f"dropped{what}Count"), f"dropped{what}Count") for what in _DROPPED),
+        ),
     )
+
+
+def _link(one: Any, values: Values) -> dict[str, Any]:
+    ids = _hex(_object(one, "links"), "traceId"), _hex(one, "spanId")
+    return link(*ids, _get(one, "traceState", str), _pairs(one, values))
 
 
 def _event(event: Any, values: Values) -> SpanEvent:
@@ -121,26 +142,36 @@ def _event(event: Any, values: Values) -> SpanEvent:
     return SpanEvent(_get(event, "name", str), time, _pairs(event, values))
 
 
-def _log(record: Any, scope: dict[str, Any], resource: Resource, values: Values) -> Span:
+def _log(record: Any, scope: dict[str, Any], about: Resource, resource: Resource, values: Values) -> Span:
     time = _integer(_object(record, "logRecords").get("timeUnixNano"), "timeUnixNano")
     return log_record(
         trace_id=_hex(record, "traceId"),
         span_id=_hex(record, "spanId"),
         name=_get(record, "eventName", str),
-        time=time or _integer(record.get("observedTimeUnixNano"), "observedTimeUnixNano"),
+        time=time,
+        observed=_integer(record.get("observedTimeUnixNano"), "observedTimeUnixNano"),
         severity=_get(record, "severityText", str),
+        severity_number=_enum(record.get("severityNumber"), _SEVERITIES, "severityNumber"),
+        dropped=_integer(record.get("droppedAttributesCount"), "droppedAttributesCount"),
         body=_any(record.get("body"), 0, values),
         attributes=_pairs(record, values),
         resource=known(resource),
         scope=_get(scope, "name", str),
         scope_version=_get(scope, "version", str),
+        scope_attributes=known(about, "scope"),
     )
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
+    if isinstance(value, Repeated):
+        raise _twice(value)
     if not isinstance(value, dict):
         raise Rejected(f"{name}: expected a JSON object")
     return value
+
+
+def _twice(value: Repeated) -> Rejected:
+    return Rejected(f"the key {excerpt(value.key)} stands twice in one object; send it once")
 
 
 def _get(holder: dict[str, Any], name: str, kind: type[T]) -> T:
@@ -148,6 +179,8 @@ def _get(holder: dict[str, Any], name: str, kind: type[T]) -> T:
     value = holder.get(name)
     if value is None:
         return kind()
+    if isinstance(value, Repeated):
+        raise _twice(value)
     if not isinstance(value, kind):
         raise Rejected(f"{name}: expected {_TYPE_NAMES[kind]}; see OTLP/JSON")
     return value

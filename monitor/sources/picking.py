@@ -77,7 +77,7 @@ def taking(sources: Sources, absent: frozenset[str]) -> list[tuple[tuple[str, ..
 def _whole(source: str | Source) -> tuple[str, ...]:
     if isinstance(source, str):
         return (source,)
-    partly = source.path or source.pattern or source.up or source.event or source.values
+    partly = source.path or source.pattern or source.event or source.values or source.value
     return () if partly or source.attribute is None else (source.attribute,)
 
 

@@ -59,9 +59,7 @@ def reader(source: str | Source, absent: frozenset[str]) -> Reader:
                 return None
         return value
 
-    if not source.up:
-        return look
-    return lambda line: first(look(line[place:]) for place in range(min(source.up + 1, len(line))))
+    return look
 
 
 def _attribute(name: str, absent: frozenset[str]) -> Reader:
@@ -142,11 +140,17 @@ def _found(pattern: re.Pattern[str], value: Any) -> str | None:
     return None if match is None else match[1] if pattern.groups else match[0]
 
 
-def holds(condition: Condition, absent: frozenset[str]) -> Callable[[Line], bool]:
-    """The function for a condition."""
-    look, exists, equals = reader(condition.that, absent), condition.exists, condition.equals
+def holds(condition: Condition) -> Callable[[Line], bool]:
+    """The function for a condition: what stands there counts, also where it says nothing.
+
+    A tool that returns "None" has returned: only what a column holds leaves out such values.
+    """
+    source, exists, equals = condition.that, condition.exists, condition.equals
+    look = reader(source, frozenset())
     if equals is not None:
-        return lambda line: (text(look(line)) == equals) is exists
+        return lambda line: ((value := look(line)) is not None and text(value) == equals) is exists
+    if isinstance(source, str):
+        return lambda line: (source in line[0].attributes) is exists
     return lambda line: (look(line) is not None) is exists
 
 

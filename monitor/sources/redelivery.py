@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from monitor.pipeline import Intake
 
 MOST = 500
-"""Letters of one call, and events of one request among them."""
+"""Letters of one call, and events of one request among them; fewer where the edge takes fewer."""
 
 EVENTS = "/v1/events"
 NDJSON = "application/x-ndjson"
 
 MOST_BYTES = 4 << 20
-"""Events are put into one request up to this size together."""
+"""Events are put into one request up to this size together, or up to what the edge takes."""
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,6 +69,8 @@ class Redelivery:
         self._keys = keys
         self._folder = settings.dead_letters_folder
         self._keyless = settings.edge.keyless_loopback
+        self._most = min(MOST, settings.edge.max_waiting_events)
+        self._most_bytes = min(MOST_BYTES, settings.edge.max_body_bytes)
         self._turn = asyncio.Lock()
 
     async def replay(self, request: Request) -> Response:
@@ -96,7 +98,7 @@ class Redelivery:
             logger().info("dead letters are replayed", actor=asked.actor, letters=[one.id for one in todo])
             note = {"actor": asked.actor, "letters": [one.id for one in todo]}
             await self._intake.committer.control("dead_letters_replayed", note)
-        for letters in _requests(todo):
+        for letters in _requests(todo, self._most, self._most_bytes):
             made = await self._send(letters)
             outcomes |= {outcome.id: outcome for outcome in made}
             replayed = [outcome.id for outcome in made if outcome.state == "replayed"]
@@ -145,17 +147,18 @@ def _order(letter_id: str) -> tuple[int, ...]:
     return tuple(map(int, letter_id.split("-")))
 
 
-def _requests(letters: Iterable[Kept]) -> Iterator[list[Kept]]:
+def _requests(letters: Iterable[Kept], most: int, most_bytes: int) -> Iterator[list[Kept]]:
     """Neighbouring records of one sender together, as far as they fit; everything else by itself."""
     waiting: list[Kept] = []
     size = 0
     for one in letters:
         together = waiting and _kind(one) == _kind(waiting[0]) and one.letter.form == "record"
-        if waiting and not (together and size + one.letter.size < MOST_BYTES):
+        fits = len(waiting) < most and size + one.letter.size <= most_bytes
+        if waiting and not (together and fits):
             yield waiting
             waiting, size = [], 0
         waiting.append(one)
-        size += one.letter.size
+        size += one.letter.size + 1  # the newline before the next
     if waiting:
         yield waiting
 

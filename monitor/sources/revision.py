@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+
+FIRM: Mapping[str, int] = {}
+"""The ranks of what came from the best source; shared, and never changed."""
 
 
 @dataclass(slots=True)
 class Lacking:
-    """An event that is stored and still lacks something. ``busy`` while a revision is under way."""
+    """An event that is stored and still lacks something. ``busy`` while a revision is under way.
+
+    Of what it has in ``ranks``, a column that is also in ``lacks``, only a lower rank is news.
+    """
 
     event_id: str
     event_type: str
@@ -16,6 +23,7 @@ class Lacking:
     source: str | None
     agent_id: str
     lacks: tuple[str, ...]
+    ranks: Mapping[str, int] = field(default_factory=lambda: FIRM)
     revision: int = 0
     busy: bool = False
 
@@ -29,6 +37,7 @@ class Revision:
     parent_id: str | None
     event: Lacking
     news: dict[str, str]
+    ranks: Mapping[str, int] = field(default_factory=lambda: FIRM)
 
     @property
     def number(self) -> int:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from monitor.events import COLUMNS, INHERITED, REPLAYED, RESERVED, Record
+from monitor.sources.context import FOLDED, SAID
 from monitor.sources.segment import MAGIC, Entry, scan, segment_path, segments
 
 CONFLICT = RESERVED + "conflict"
@@ -31,15 +32,20 @@ def fingerprint(record: Any) -> bytes:
     """Eight bytes over what the producer sent, leaving out its id and all that we set."""
     attributes = record.attributes or {}
     sent = {k: v for k, v in attributes.items() if not k.startswith(RESERVED)}
+    # Sent in another cut, a span may be folded with other spans, and stand below others.
+    sent.pop(FOLDED, None)
+    said: dict[str, str] = {}
     # Several times as fast as to ask for each column by its name.
     content = tuple(compress(msgspec.structs.astuple(record), _SENT))
     # Sent again, an event may inherit what was not known yet when it came first.
     hidden = set(attributes[INHERITED].split(",")) if INHERITED in attributes else set()
+    if hidden:
+        said = {name: sent.pop(SAID + name) for name in hidden if SAID + name in sent}
     if record.identity == "provisional":
         hidden.add("agent_id")
     if hidden:
         content = tuple(
-            None if name in hidden else value for name, value in zip(_CONTENT, content, strict=True)
+            said.get(name) if name in hidden else value for name, value in zip(_CONTENT, content, strict=True)
         )
     return hashlib.blake2b(
         _encoder.encode((content, record.data_accessed or [], sent)), digest_size=8

@@ -200,6 +200,17 @@ def test_a_spool_that_fills_grows_worse_when_it_is_full(house: House) -> None:
     assert (finding.level, finding.evidence["refused_requests"]) == ("critical", 7)
 
 
+def test_dead_letters_that_made_room_for_newer_ones_are_told_and_lost_ones_are_worse(house: House) -> None:
+    house.pass_seconds(5)
+    house.metrics["edge"]["edge_dead_letters_evicted_total"] = 1_200
+    finding = only(house.pass_seconds(5))
+    assert (finding.rule_id, finding.level) == ("watchkeeper.dead-letters-lost", "medium")
+    assert "1,200 dead letters" in finding.reason
+    house.metrics["edge"]["edge_dead_letters_lost_total"] = 3
+    worse = only(house.pass_seconds(5))
+    assert (worse.level, worse.evidence["lost"], worse.evidence["evicted"]) == ("high", 3, 1_200)
+
+
 def test_a_fault_is_not_over_because_its_teller_has_died(house: House) -> None:
     house.pass_seconds(5)
     house.detail["edge"]["pressure"] = {"disk_fault": "No space left on device"}

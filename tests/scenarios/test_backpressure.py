@@ -22,7 +22,6 @@ from tests.disks import MIB, fill, small_disk
 from tests.scenarios.test_daemon import denials, line
 from tests.sources.live import stored_events
 
-
 ROOM_EVENTS = 1000
 
 

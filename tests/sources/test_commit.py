@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from monitor.frames import to_bytes
 from monitor.settings import Settings, SpoolSettings
 from monitor.sources import sealing
 from monitor.sources.commit import Busy, Committer
-from monitor.sources.deadletters import DeadLetters
+from monitor.sources.deadletters import DeadLetter, DeadLetters
 from monitor.sources.deadreader import newest
 from monitor.sources.gate import Rejection
 from monitor.sources.keys import Keys, Sender
@@ -158,6 +159,73 @@ def test_dead_letters_that_the_disk_refuses_take_no_answer_back_and_are_told(tmp
 
     asyncio.run(run())
     assert len(stored_events(tmp_path / "spool")) == 1
+
+
+def test_what_was_refused_to_one_holds_up_no_answer_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = threading.Event()
+    append = DeadLetters.append
+    monkeypatch.setattr(DeadLetters, "append", lambda *found: slow.wait(30) and append(*found))
+
+    async def run() -> None:
+        made = committer(tmp_path)
+        bad = asyncio.create_task(made.commit(SENDER, [event(at=1)], [Rejection(1, "bad", b"raw")]))
+        good = asyncio.create_task(made.commit(Sender("other", "default"), [event(at=2)], []))
+        await asyncio.sleep(0)
+        made.start()
+        assert await good == 0
+        assert not bad.done()
+        slow.set()
+        assert await bad == 0
+        await made.drain()
+
+    asyncio.run(run())
+    assert [kept.letter.reason for kept in newest(tmp_path / "dead")] == ["bad"]
+
+
+def test_letters_that_had_to_go_are_counted_in_the_metrics(tmp_path: Path) -> None:
+    async def run() -> dict[str, float]:
+        made = Settings(data=tmp_path)
+        writer = SpoolWriter(made.spool_folder, made.spool.seal_bytes)
+        dead = DeadLetters(tmp_path / "dead", max_bytes=20_000)
+        found = Committer(writer, Seen.load(made.spool_folder), dead, made)
+        found.start()
+        await found.commit(SENDER, [], [Rejection(n, "bad", b"raw" * 20) for n in range(300)])
+        await found.drain()
+        assert dead.count() + dead.evicted == 300
+        return found.metrics()
+
+    assert asyncio.run(run())["edge_dead_letters_evicted_total"] > 100
+
+
+def test_refused_records_take_their_turn_like_good_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    append = DeadLetters.append
+
+    def counted(dead: DeadLetters, letters: Iterable[DeadLetter]) -> None:
+        found = list(letters)
+        kept.append(len(found))
+        append(dead, found)
+
+    monkeypatch.setattr(DeadLetters, "append", counted)
+
+    async def run() -> None:
+        made = committer(tmp_path)
+        waiting = [
+            asyncio.create_task(made.commit(SENDER, [], [Rejection(n, "bad", b"{") for n in range(4_000)]))
+            for _ in range(6)
+        ]
+        await asyncio.sleep(0)
+        made.start()
+        await asyncio.gather(*waiting)
+        await made.drain()
+
+    asyncio.run(run())
+    assert sum(kept) == 24_000
+    assert max(kept) <= 12_000
 
 
 def test_what_the_process_begins_with_comes_first_though_the_disk_was_full_at_first(

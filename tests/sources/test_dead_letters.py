@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
+import threading
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,10 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.sources.deadletters import DeadLetter, DeadLetters
-from monitor.sources.deadreader import Wanted, find, mark_done, newest, page, place
+from monitor.sources.deadreader import Wanted, find, find_all, mark_done, newest, page, place
 from monitor.sources.gate import Rejection
 from monitor.sources.keys import Sender
+from monitor.sources.letterfiles import read_lines, write_lines
 from monitor.sources.otlp_alone import Alone
 from tests.daemons import until
 from tests.sources.live import LiveEdge
@@ -301,14 +305,171 @@ def _otlp_json(request: ExportTraceServiceRequest) -> bytes:
     return json.dumps(made).encode()
 
 
-def test_letters_of_one_request_are_bounded_however_large_its_resource() -> None:
+@pytest.mark.parametrize("as_json", [False, True])
+def test_letters_of_one_request_are_bounded_however_large_its_resource(as_json: bool) -> None:
     request = spans(*["torn"] * 100)
     request.resource_spans[0].resource.attributes.add(key="x").value.string_value = "x" * 50_000
-    body = request.SerializeToString()
-    alone = Alone(body, "traces", as_json=False)
+    body = _otlp_json(request) if as_json else request.SerializeToString()
+    alone = Alone(body, "traces", as_json)
     kept = [made for made in (alone[n] for n in range(200)) if made]
-    assert 1 < len(kept) < 10
-    assert sum(map(len, kept)) <= 4 * len(body)
+    assert 1 <= len(kept) < 4
+    assert sum(map(len, kept)) <= max(len(body), 65_536) + 1_000
+
+
+def test_letters_of_a_small_request_are_all_there() -> None:
+    body = spans(*["torn"] * 20).SerializeToString()
+    assert all(Alone(body, "traces", as_json=False)[n] for n in range(40))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_packed_bomb_of_bad_spans_under_one_huge_resource_holds_nobody_up(
+    edge: LiveEdge, as_json: bool
+) -> None:
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add()
+    group.resource.attributes.add(key="x").value.string_value = "x" * (12 << 20)
+    inside = group.scope_spans.add().spans
+    for _ in range(5_000):
+        inside.add()
+    body = json.dumps(json_format.MessageToDict(request)).encode() if as_json else request.SerializeToString()
+    kind = "application/json" if as_json else "application/x-protobuf"
+    begin = time.process_time()
+    reply = edge.post(gzip.compress(body, 1), "/v1/traces", content_type=kind, content_encoding="gzip")
+    assert reply.status_code == 200
+    assert time.process_time() - begin < 6  # 21 s and more, where each letter copied the resource
+    assert edge.dead.count() == 5_000
+    assert sum(path.stat().st_size for path in edge.dead.folder.iterdir()) < 4 << 20
+
+
+def test_each_letter_costs_the_same_however_many_come_with_it(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path)
+    many = [letter(n) for n in range(60_000)]
+    begin = time.process_time()
+    dead.append(many)
+    assert time.process_time() - begin < 6  # 30 s, where all before it were measured again for each
+    assert dead.count() == 60_000
+
+
+def test_one_refused_record_is_told_as_one(edge: LiveEdge) -> None:
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [{}]}]}]})
+    reply = edge.post(body, "/v1/traces", content_type="application/json")
+    assert reply.json()["partialSuccess"]["errorMessage"].startswith("1 record was refused: ")
+
+
+def test_thousands_of_bad_lines_hold_up_nobody_else(edge: LiveEdge) -> None:
+    _, quiet = edge.keys.create("quiet")
+    until(lambda: edge.post(record(0), key=quiet).status_code == 200, "the new key is known")
+    flood = threading.Thread(target=lambda: edge.post(b"{\n" * 25_000, content_type="application/x-ndjson"))
+    flood.start()
+    answered = 0
+    while flood.is_alive():
+        answered += 1
+        assert edge.post(record(answered), key=quiet).status_code == 200
+    flood.join()
+    assert edge.dead.count() == 25_000
+
+
+# --- shared between keys ---
+
+
+def from_key(key_id: str, n: int, raw: bytes = b"x" * 100) -> DeadLetter:
+    return DeadLetter.of(n, Sender(key_id, "acme"), Rejection(n, "reason", raw), 1 << 20)
+
+
+def of_key(folder: Path, key_id: str) -> list[int]:
+    return [kept.letter.index for kept in newest(folder) if kept.letter.key_id == key_id][::-1]
+
+
+def test_a_key_that_floods_pushes_out_its_own_letters_only(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path, max_bytes=40_000)
+    kept: dict[str, int] = {}
+    for n in range(3_000):
+        dead.append([from_key("flood", n)])
+        if n % 100 == 0:  # one to several files of the flood
+            dead.append([from_key("quiet", n)])
+            kept[next(newest(tmp_path)).id] = n
+    assert of_key(tmp_path, "quiet") == list(kept.values())
+    assert {letter_id: found.letter.index for letter_id, found in find_all(tmp_path, kept).items()} == kept
+    flood = of_key(tmp_path, "flood")
+    assert flood[-1] == 2_999
+    assert len(flood) > 80
+    assert dead.evicted == 3_000 - len(flood)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 40_000
+    assert len(list(tmp_path.iterdir())) < 20  # what the flood left behind was put together
+    assert DeadLetters(tmp_path).count() == dead.count() == len(flood) + len(kept)
+
+
+def test_letters_stay_in_order_and_are_paged_after_others_were_taken_from_between(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path, max_bytes=40_000)
+    for n in range(2_000):
+        dead.append([from_key("quiet" if n % 40 == 0 else "flood", n)])
+    every = [kept.letter.index for kept in newest(tmp_path)]
+    assert every == sorted(every, reverse=True)
+    seen: list[int] = []
+    before = None
+    while found := page(tmp_path, Wanted().fits, before, 7):
+        seen += [kept.letter.index for kept in found]
+        before = found[-1].id
+    assert seen == every
+
+
+def test_equal_keys_share_the_room_equally(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path, max_bytes=80_000)
+    for n in range(2_000):
+        dead.append([from_key(f"key{n % 4}", n)])
+    held = [len(of_key(tmp_path, f"key{n}")) for n in range(4)]
+    assert min(held) > 40
+    assert max(held) < 2.5 * min(held)
+
+
+def test_marks_stay_with_their_letters_and_what_was_replayed_is_not_missed(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path, max_bytes=40_000)
+    dead.append([from_key("flood", 0), from_key("quiet", 1), from_key("flood", 2)])
+    mark_done(tmp_path, ["1-1", "1-2"], 5, "ana")
+    for n in range(1_000):
+        dead.append([from_key("flood", n)])
+    kept = find(tmp_path, "1-2")
+    assert kept is not None
+    assert kept.done is not None
+    assert kept.done.actor == "ana"
+    assert dead.evicted == 1_001 - len(of_key(tmp_path, "flood"))  # 1-1 was replayed
+    mark_done(tmp_path, ["1-1"], 6, "bob")
+    assert find(tmp_path, "1-1") is None
+
+
+def test_a_crash_between_joining_and_removing_leaves_no_letter_twice(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path)
+    for n in range(3):
+        dead.append([from_key("k", n)])
+        dead = DeadLetters(tmp_path)
+    lines = read_lines(tmp_path, 1) + read_lines(tmp_path, 2)
+    write_lines(tmp_path, 2, lines)
+    (tmp_path / "000000000003.part").write_bytes(b"half")
+    assert indexes(tmp_path) == [0, 1, 2]
+    assert DeadLetters(tmp_path).count() == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000000002.ndjson", "000000000003.ndjson"]
+    assert indexes(tmp_path) == [0, 1, 2]
+
+
+def test_a_reader_misses_nothing_when_files_are_joined_meanwhile(tmp_path: Path) -> None:
+    for n in range(3):
+        DeadLetters(tmp_path).append([from_key("k", n)])
+    reading = newest(tmp_path)
+    seen = [next(reading).letter.index, next(reading).letter.index]
+    write_lines(tmp_path, 2, read_lines(tmp_path, 1) + read_lines(tmp_path, 2))
+    (tmp_path / "000000000001.ndjson").unlink()
+    seen += [kept.letter.index for kept in reading]
+    assert seen == [2, 1, 0]
+
+
+def test_a_mark_that_a_power_cut_tore_hides_nothing_and_spoils_no_later_mark(tmp_path: Path) -> None:
+    DeadLetters(tmp_path).append(letter(n) for n in range(3))
+    mark_done(tmp_path, ["1-1"], 1, "ana")
+    with (tmp_path / "000000000001.done").open("ab") as marks:
+        marks.write(b'{"line":2,"at\n\0\0\xff\n{"line":2,')
+    mark_done(tmp_path, ["1-3"], 2, "bob")
+    assert [kept.done and kept.done.actor for kept in newest(tmp_path)] == ["bob", None, "ana"]
+    assert find(tmp_path, "1-2") is not None
 
 
 def test_what_was_only_kept_in_part_is_not_sent_again(start_edge: Any) -> None:
@@ -329,6 +490,21 @@ def test_a_newline_within_a_record_does_not_cut_it_when_it_is_sent_again(start_e
     edge.stop()
     mended = start_edge()
     assert list(replay(mended, *ids(mended)).values()) == ["replayed", "refused"]
+
+
+@pytest.mark.parametrize("limits", [{"max_body_bytes": 2_000}, {"max_waiting_events": 3}])
+def test_letters_are_sent_again_in_requests_as_small_as_the_edge_takes(
+    start_edge: Any, limits: dict[str, int]
+) -> None:
+    edge = start_edge(max_name_bytes=50)
+    edge.post(
+        b"\n".join(record(n, tool_name="t" * 60) for n in range(40)), content_type="application/x-ndjson"
+    )
+    edge.stop()
+    mended = start_edge(**limits)
+    found = ids(mended)
+    assert replay(mended, *found) == dict.fromkeys(found, "replayed")
+    assert len(mended.stored()) == 40
 
 
 def test_only_the_console_may_ask_and_only_in_the_right_form(edge: LiveEdge) -> None:

@@ -221,6 +221,42 @@ def test_a_truncated_file_that_grew_beyond_the_old_offset_is_found_out(
     hold(edge, *range(1, 10))
 
 
+def test_a_truncated_file_that_begins_with_the_same_line_is_found_out(
+    edge: LiveEdge, logs: Path, follow: Any
+) -> None:
+    log = logs / "a.log"
+    write(log, 0, 1, 2)
+    begun = follow("a.log")
+    hold(edge, 0, 1, 2)
+    log.write_bytes(line(0) + b"".join(line(n, session_id="new") for n in range(3, 10)))
+    hold(edge, *range(10))
+    assert begun.heard("truncated") == ["a.log"]
+
+
+@pytest.mark.parametrize("nothing", [b"\f", b"\v\f \t", b"\xef\xbb\xbf", b"\xef\xbb\xbf \0\f", b"\0\0"])
+def test_a_line_of_nothing_stops_no_file(edge: LiveEdge, logs: Path, follow: Any, nothing: bytes) -> None:
+    (logs / "odd.log").write_bytes(nothing + b"\n")
+    follow("*.log")
+    until(lambda: not edge.stored(), "it is met alone")
+    write(logs / "a.log", 1)
+    hold(edge, 1)
+    with (logs / "odd.log").open("ab") as odd:
+        odd.write(nothing + b"\n" + line(2) + b"broken\n" + nothing + b"\n" + line(3))
+    hold(edge, 1, 2, 3)
+    until(lambda: [letter.raw for letter in edge.letters(9)] == ["broken"], "the broken line's letter")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xff\xfe\x00", b"\x1f\x8b not packed", b'"' * 70_000, b"\x1c", b"\x85", b"[" * 50_000]
+)
+def test_no_line_of_one_file_stops_the_others(edge: LiveEdge, logs: Path, follow: Any, raw: bytes) -> None:
+    (logs / "odd.log").write_bytes(line(1) + raw + b"\n" + line(2))
+    write(logs / "a.log", 3)
+    begun = follow("*.log")
+    hold(edge, 1, 2, 3)
+    until(lambda: begun.follower.totals.rejected == 1, "it is told")
+
+
 def test_a_deleted_file_is_read_to_its_end_and_another_may_take_its_name(
     edge: LiveEdge, logs: Path, follow: Any
 ) -> None:

@@ -23,6 +23,7 @@ from monitor.sources.context import SpanContext
 from monitor.sources.deadletters import DeadLetters
 from monitor.sources.gate import Gate
 from monitor.sources.keys import Sender
+from monitor.sources.late import lacking
 from monitor.sources.recall import recall
 from monitor.sources.seen import CONFLICT, Seen
 from monitor.sources.spool import SpoolWriter
@@ -308,6 +309,25 @@ def test_a_trace_that_nobody_touches_is_forgotten_in_time() -> None:
     assert memory.forgotten == 0
 
 
+def test_noted_events_count_and_the_revisions_of_one_ancestor_come_in_portions() -> None:
+    memory, scope = TraceMemory(max_spans=100_000), ("k", False)
+    gate = Gate(EdgeSettings(), now=lambda: NOW)
+    for number in range(2, 302):
+        memory.learn(scope, [context(number, 1)])
+        for part in range(100):
+            record = gate.check(call(number, 1, event_id=f"e{number}-{part}"), KEY)
+            memory.note(scope, TRACE, span(number), lacking(record, ("agent_id",)))
+    assert len(memory) <= 16_000
+    memory.learn(scope, [context(1, None, agent_id="shop/clerk")])
+    portions = []
+    while due := memory.due(scope):
+        portions.append(len(due))
+        memory.done(scope, due)
+    assert max(portions) == 1_000
+    assert sum(portions) > 15_000
+    assert len(memory) <= 302
+
+
 # --- restarts ---
 
 
@@ -425,3 +445,26 @@ def test_a_log_record_of_a_model_call_is_a_repeat_of_its_span_and_two_calls_are_
     assert calls.first_of(scope, told("log", "LOG", 1)) == "span"
     assert calls.first_of(scope, told("again", "CLIENT", 1)) is None
     assert calls.first_of(scope, told("other", "CLIENT", 2)) is None
+
+
+def test_a_report_that_was_not_kept_is_nobodys_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    async def run() -> None:
+        async with Site(tmp_path) as site:
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "fdatasync", refuse)
+                with pytest.raises(Busy):
+                    await site.send(report(2, 1, tool_call_id="c1"))
+            for _ in range(200):
+                try:
+                    await site.send(report(9, None, tool_call_id="c1", source="log"))
+                    break
+                except Busy:
+                    await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+    rows = stored_events(tmp_path / "spool")
+    assert [row["event_id"] for row in rows] == ["e9"]
+    assert repeats(rows) == {}

@@ -40,12 +40,13 @@ def test_a_name_too_long_for_one_is_inherited_by_nobody_and_stays_where_it_was_s
 
 
 def test_a_huge_message_above_a_thousand_guardrails_is_searched_only_so_far() -> None:
-    said = {"code": 2, "message": "tripwire " * 200_000}
+    said = {"code": 2, "message": "tripwire triggered " * 100_000}
     turn = span(1, openinference__span__kind="CHAIN", status=said)
     begin = time.process_time()
     checks = mapped(turn, *(span(n, 1, openinference__span__kind="GUARDRAIL") for n in range(2, PLENTY)))
     assert time.process_time() - begin < 10
-    assert {check["policy_decision"] for check in checks} == {"allow"}
+    assert [check["policy_decision"] for check in checks if "policy_decision" in check] == ["deny"]
+    assert max(kept(check) for check in checks if "policy_decision" not in check) < 10_000
 
 
 @pytest.mark.parametrize("part", ["a." * 5_000 + "b", "1" * 5_000, "0.message." + "7" * 400 + ".x"])

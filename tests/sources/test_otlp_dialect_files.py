@@ -66,7 +66,7 @@ FAULTS = {
     "a column without a source": (("columns: [tool_name]", "columns: [target]"), "target"),
     "an unknown key": (("operation:", "operatoin:"), "operatoin"),
     "a broken pattern": (("[kitchen.device]", '[{field: name, pattern: "("}]'), "pattern"),
-    "a source of nothing": (("[kitchen.device]", "[{up: 2}]"), "source"),
+    "a source of nothing": (("[kitchen.device]", "[{path: [a]}]"), "source"),
     "no YAML": (("name: kitchen", "name: [kitchen"), "YAML"),
     "a value that the column has not": (
         ("columns: [tool_name]", "set: {policy_decision: maybe}"),

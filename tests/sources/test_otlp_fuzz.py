@@ -167,7 +167,7 @@ def test_any_json_under_the_right_names_is_answered(edge: Any, span: Any, path: 
     assert reply.status_code in (200, 400)
 
 
-@pytest.mark.parametrize("count", [10_001, 1_000_000])
+@pytest.mark.parametrize("count", [10_001, 900_000])
 def test_a_record_of_a_million_values_is_refused_by_itself(edge: Any, count: int) -> None:
     bomb = {"key": "many", "value": {"array_value": {"values": [{}] * count}}}
     good = {"key": "gen_ai.operation.name", "value": {"string_value": "chat"}}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.sources.redaction.kinds import KINDS
+from monitor.sources.redaction.kinds import KINDS, Kind
 from monitor.sources.redaction.scrubber import Scrubber
 from monitor.sources.redaction.values import fingerprint, load_key, masked
-from tests.sources.redactors import redacted, redactor
+from tests.sources.redactors import SENDER, redacted, redactor
 
 GIVEN = {
     "private_key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7\n-----END RSA PRIVATE KEY-----",
@@ -234,6 +235,89 @@ def test_no_text_of_64_kib_takes_long(hostile: str) -> None:
     begun = time.process_time()
     MASKED.text(hostile)
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_the_time_of_each_detector_grows_with_the_text_alone(kind: Kind) -> None:
+    signs = [*kind.hints, *kind.words, *(shape.decode().replace("d", "7") for shape in kind.shapes)]
+    for sign in signs:
+        for between in ("", " ", "=", ".", "a7" * 20 + " "):
+            begun = time.process_time()
+            MASKED.text(((sign + between) * 70_000)[:65_536])
+            assert time.process_time() - begun < 2, (sign, between)
+
+
+def test_thousands_of_values_of_an_own_pattern_take_one_pass(tmp_path: Path) -> None:
+    made = redactor(tmp_path, {"detectors": ["order"]}, order="ORD-[0-9]{6}")
+    text = " ".join(f"ORD-{number:06d}" for number in range(5_900))
+    begun = time.process_time()
+    record = redacted(made, tool_result=text)
+    assert time.process_time() - begun < 2
+    assert record.tool_result == " ".join(["[redacted:order]"] * 5_900)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"t":"line\\nORD-123456"}', '{"t":"\\tORD-123456"}', '["a\\\\","ORD-123456"]']
+)
+def test_an_own_pattern_is_found_behind_any_escape(tmp_path: Path, text: str) -> None:
+    made = redactor(tmp_path, {"detectors": ["order"]}, order=r"\bORD-[0-9]{6}\b")
+    assert "123456" not in redacted(made, tool_result=text).tool_result
+
+
+LONG_SECRET = "Ab1" * 900
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"token={LONG_SECRET}",
+        f"refresh_token: 0.{LONG_SECRET}",
+        f"Authorization: Bearer {LONG_SECRET}",
+        f"SECRET_KEY={LONG_SECRET}",
+        f"tool --password {LONG_SECRET} --verbose",
+        f"password=({LONG_SECRET[:40]}({LONG_SECRET[:40]})9",
+        json.dumps({"secret_key": LONG_SECRET}),
+        json.dumps({"tokens": [LONG_SECRET, LONG_SECRET]}),
+        json.dumps({"password": {"v": LONG_SECRET}}),
+        json.dumps({"password": [{"x": 1}, LONG_SECRET], "other": 1}),
+    ],
+)
+def test_nothing_is_left_of_a_secret_that_its_name_tells(text: str) -> None:
+    assert "Ab1" not in MASKED.text(text)
+    assert MASKED.text(MASKED.text(text)) == MASKED.text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"cost_per_token":0.00015,"max_token":4096}',
+        '{"usage":{"input_tokens":8123,"output_tokens":4096}}',
+        "a per-token price and a token budget",
+        '{"password":{},"note":"harmless words"}',
+    ],
+)
+def test_numbers_of_tokens_and_words_beside_a_name_stay(text: str) -> None:
+    assert MASKED.text(text) == text
+    assert MASKED.text("4096", "gen_ai.usage.input_tokens") == "4096"
+
+
+def test_a_refused_otlp_record_in_json_keeps_no_secret_that_its_attribute_names(tmp_path: Path) -> None:
+    sender = replace(SENDER, way="/v1/traces", content_type="application/json")
+    said = [
+        {"key": "db.password", "value": {"stringValue": "hunter2hunter"}},
+        {"value": {"arrayValue": {"values": [{"stringValue": "correcthorse"}]}}, "key": "api_key"},
+        {
+            "key": "secret",
+            "value": {"kvlistValue": {"values": [{"key": "a", "value": {"intValue": "77443322"}}]}},
+        },
+        {"key": "note", "value": {"stringValue": "harmless"}},
+    ]
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "x", "attributes": said}]}]}]}
+    kept = redactor(tmp_path, {"detectors": ["secrets"]}).raw(json.dumps(body).encode(), sender)
+    assert kept is not None
+    assert not [word for word in (b"hunter2", b"correcthorse") if word in kept]
+    assert b"harmless" in kept
+    assert redactor(tmp_path).raw(json.dumps(body).encode()[:-9], sender) is None
 
 
 def test_the_key_is_made_once_and_refused_where_everybody_may_read_it(tmp_path: Path) -> None:

@@ -21,8 +21,11 @@ MAX_LINE = 8 << 20
 
 EXCERPT = 8 << 10
 
-BLANK = b" \t\r\n\0"
-"""Stands around a line, or instead of it; NULs are what a truncation leaves before a writer's next line."""
+BLANK = b" \t\r\n\v\f\0"
+"""Stands around a line, or instead of it: what the edge takes for nothing too, and NULs, which a
+truncation leaves before a writer's next line."""
+
+BOM = b"\xef\xbb\xbf"
 
 COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 """How gzip and zstd files begin; no JSON text does."""
@@ -86,7 +89,8 @@ class Tail:
             self.size, self.grown_at = about.st_size, moment
         if not self.place.head:
             self.place.head, self.place.head_size = head_of(self.descriptor)
-        return self.size >= self.place.offset and self.place.begins(self.descriptor)
+        # The first line alone may be the same again: many logs begin with a header.
+        return self.size >= self.place.offset and self.place.holds(self.descriptor)
 
     def begin_anew(self) -> Place:
         """Take the file for a new one; the place in what it was."""
@@ -106,7 +110,7 @@ class Tail:
             if cut:
                 for raw in data[: cut - 1].split(b"\n"):
                     end = start + len(raw) + 1
-                    yield Line(raw.strip(BLANK), start, end)
+                    yield Line(_bare(raw), start, end)
                     start = end
                 continue
             found = self._newline(start + len(data))
@@ -132,7 +136,7 @@ class Tail:
 
     def _long(self, start: int, end: int) -> bytes:
         size = end - start
-        return os.pread(self.descriptor, size if size <= MAX_LINE else EXCERPT, start).strip(BLANK)
+        return _bare(os.pread(self.descriptor, size if size <= MAX_LINE else EXCERPT, start))
 
     def to_end(self) -> None:
         """Pass over every complete line."""
@@ -143,6 +147,11 @@ class Tail:
                 self.place.move(begin + found + 1, tail_of(self.descriptor, begin + found + 1))
                 return
             at = begin
+
+
+def _bare(raw: bytes) -> bytes:
+    """The line without what the edge would leave out: a request of nothing else would be none."""
+    return raw.strip(BLANK).removeprefix(BOM).strip(BLANK)
 
 
 def finished(line: Line) -> bool:

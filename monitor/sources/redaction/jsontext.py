@@ -14,7 +14,9 @@ import msgspec
 Replace = Callable[[str, str, bool], str]
 """Gets a string's value, the key that it stands under, and whether the text ends before the string does."""
 
-_TOKEN = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)(\\?\Z|")(\s*:)?|-?[0-9][0-9.eE+-]*', re.DOTALL)
+_TOKEN = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)(\\?\Z|")(\s*:)?|-?[0-9][0-9.eE+-]*|[][{}]', re.DOTALL)
+
+BRACKETS = frozenset("[]{}")
 
 _SHORTEST_NUMBER = 4
 """Characters of a number that is looked at."""
@@ -36,21 +38,36 @@ def is_so(text: str) -> bool:
     return True
 
 
-def replaced(text: str, replace: Replace) -> str:
-    """The text, JSON or broken JSON, with what ``replace`` makes of each string, key and number."""
-    key = ""
+def replaced(text: str, replace: Replace, governs: Callable[[str], bool] = lambda _key: False) -> str:
+    """The text, JSON or broken JSON, with what ``replace`` makes of each string, key and number.
+
+    Within the value of a key that ``governs`` everything stands under that key, however deep.
+    """
+    key = above = ""
+    opened: list[tuple[str, str]] = []
+
+    def bracket(sign: str) -> None:
+        nonlocal key, above
+        if sign in "{[":
+            opened.append((key, above))
+            above = above or (key if key and governs(key) else "")
+        elif opened:
+            key, above = opened.pop()
 
     def token(match: Match[str]) -> str:
         nonlocal key
         inner, end, colon = match.groups()
         if inner is None:
-            return _number(match[0], key, replace)
+            if match[0] in BRACKETS:
+                bracket(match[0])
+                return match[0]
+            return _number(match[0], above or key, replace)
         value = _unescaped(inner) if "\\" in inner else inner
         if colon:
             key = value
             clean = replace(value, "", False)
         else:
-            clean = replace(value, key, end != '"')
+            clean = replace(value, above or key, end != '"')
         if clean == value:
             return match[0]
         return f'"{_escaped(clean)}{end}{colon or ""}'

@@ -57,6 +57,9 @@ _END = r"(?![A-Za-z0-9_])"
 _IS = r"[\"'\\]{0,8}\s{0,3}[:=]\s{0,3}[\"'\\]{0,8}"
 """What may stand between a name and its value, quoted however often."""
 
+_OPTION = "".join(rf"|(?<=--[A-Za-z_-]{{{length}}})\s{{1,3}}" for length in (3, 5, 6, 7, 8, 10))
+"""After the name of a command's option a space is enough: ``--password VALUE``."""
+
 KINDS: tuple[Kind, ...] = (
     _kind(
         "private_key",
@@ -104,7 +107,7 @@ KINDS: tuple[Kind, ...] = (
     _kind(
         "jwt",
         SECRETS,
-        r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+        r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
         hints="eyJ",
     ),
     _kind(
@@ -119,14 +122,13 @@ KINDS: tuple[Kind, ...] = (
         r"(?i:authorization)" + _IS + r"(?i:basic|bearer|token|digest)\s{1,3}([A-Za-z0-9_.~+/=-]{6,})",
         words="authorization",
     ),
-    _kind(
-        "bearer_token", SECRETS, r"(?i:bearer)\s{1,3}([A-Za-z0-9_.~+/=-]{16,2000})", words="bearer", fit=mixed
-    ),
+    _kind("bearer_token", SECRETS, r"(?i:bearer)\s{1,3}([A-Za-z0-9_.~+/=-]{16,})", words="bearer", fit=mixed),
     _kind(
         "assigned_secret",
         SECRETS,
-        r"(?i:passwords?|passwd|passphrase|pwd|secrets?|token|api[_-]?keys?|access[_-]?key|account[_-]?key"
-        r"|credentials?)" + _IS + r"([^\s\"'\\,;&}\]\[{)(]{6,200})",
+        r"(?i:passwords?|passwd|passphrase|pwd|secrets?|token|(?:api|secret)[_-]?keys?|access[_-]?key"
+        r"|account[_-]?key|credentials?)(?:" + _IS + _OPTION + r")"
+        r"([^\s\"'\\,;&}\]\[{]{6,})",
         words="pass pwd secret token api_key apikey api-key access_key accesskey access-key account_key "
         "accountkey account-key credential",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -28,6 +29,11 @@ _MESSAGES: dict[str, Any] = {"/v1/traces": ExportTraceServiceRequest, "/v1/logs"
 
 _ID_BYTES = (8, 16)
 
+_TEXTS = frozenset({"stringValue", "string_value"})
+_NUMBERS = frozenset({"intValue", "int_value", "doubleValue", "double_value"})
+_BYTES = frozenset({"bytesValue", "bytes_value"})
+"""Fields of an attribute's value in OTLP's JSON."""
+
 _CONTROL = frozenset(map(chr, range(0x20))) - {"\t", "\n", "\r"} | {"\x7f"}
 """Control characters: where one stands, other characters are lengths and tags rather than text."""
 
@@ -38,6 +44,8 @@ def kept(raw: bytes, way: str, content_type: str, clean: Clean) -> bytes | None:
         return None
     if content_type.partition(";")[0].strip().lower() == PROTOBUF:
         return _message(raw, way, clean)
+    if way in _MESSAGES:
+        return _json_message(raw, clean)
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -75,6 +83,35 @@ def _message(raw: bytes, way: str, clean: Clean) -> bytes | None:
     _walk(request, "", clean)
     done: bytes = request.SerializeToString()
     return done
+
+
+def _json_message(raw: bytes, clean: Clean) -> bytes | None:
+    """The same as JSON. What is none, or was torn, might hide a value under a name of its own."""
+    try:
+        return msgspec.json.encode(_walk_json(msgspec.json.decode(raw), "", clean))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _walk_json(value: Any, name: str, clean: Clean) -> Any:
+    """A value scrubbed; one of an attribute under the attribute's name, as ``name``."""
+    if isinstance(value, list):
+        return [_walk_json(inner, name, clean) for inner in value]
+    if isinstance(value, str):
+        return clean(value, name, 0)
+    if not isinstance(value, dict):
+        return value
+    key = value.get("key")
+    name = key if isinstance(key, str) else name
+    found: dict[str, Any] = {}
+    for field, inner in value.items():
+        if field in _TEXTS or isinstance(inner, dict | list):
+            found[clean(field, "", 0)] = _walk_json(inner, name, clean)
+        elif field in _NUMBERS and (clear := clean(str(inner), name, 0)) != str(inner):
+            found["stringValue"] = clear
+        elif field not in _BYTES:
+            found[clean(field, "", 0)] = _walk_json(inner, "", clean)
+    return found
 
 
 def _walk(message: Any, name: str, clean: Clean) -> None:

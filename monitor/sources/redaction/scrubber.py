@@ -10,7 +10,7 @@ import polars as pl
 
 from monitor.sources.redaction import jsontext
 from monitor.sources.redaction.kinds import Kind
-from monitor.sources.redaction.signs import Signs, hides
+from monitor.sources.redaction.signs import Signs
 from monitor.sources.redaction.values import STAND
 
 MOST_NESTED = 4
@@ -28,11 +28,20 @@ LONGEST_RUN = 24 << 10
 ASSIGNED = "assigned_secret"
 
 _SECRET_NAME = re.compile(
-    r"(?:.*[^a-z])?(?:pass|pwd)|.*(?:passwords?|passwd|passphrase|secrets?|token|api[_-]?keys?"
-    r"|(?:access|private|account|signing|encryption)[_-]?key|credentials?|cookie)",
+    r"(?:.*[^a-z])?(?:pass|pwd)|.*(?:passwords?|passwd|passphrase|secrets?|tokens?|api[_-]?keys?"
+    r"|(?:secret|access|private|account|signing|encryption)[_-]?key|credentials?|cookie)",
     re.IGNORECASE | re.DOTALL,
 )
 """A key of JSON, or an attribute, whose value is a secret whatever it looks like."""
+
+_COUNTS = re.compile(
+    r".*(?:tokens|(?:max|min|num|total|input|output|prompt|completion|cached?|per|cost|count|usage|limit)"
+    r"[a-z_.-]*token)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A name that tells of tokens of text: numbers under it are no secret."""
+
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 _HEADER = re.compile(r"(?:basic|bearer|token|digest|negotiate|apikey)\s+\S", re.IGNORECASE)
 
@@ -87,8 +96,8 @@ class Scrubber:
         return Look((), (), self._stand, assigned=False)
 
     def _matches(self, text: str) -> bool:
-        # An escape may hide what an own pattern looks for.
-        return self._anchored or hides(text) or bool(pl.Series([text]).str.contains(self._any_own)[0])
+        # Any escape may hide what an own pattern looks for, a line's end among them.
+        return self._anchored or "\\" in text or bool(pl.Series([text]).str.contains(self._any_own)[0])
 
     def text(self, value: str, name: str = "", tail: int = 0, above: Look | None = None) -> str:
         """The text without such values; JSON stays JSON. ``name`` is what it is called, where that tells.
@@ -124,7 +133,9 @@ class Look:
         if name and self._is_secret(name, value):
             return self._stand(ASSIGNED, value)
         if depth < MOST_NESTED and jsontext.looks_so(value):
-            value = jsontext.replaced(value, lambda inner, key, torn: self.text(inner, key, torn, depth + 1))
+            value = jsontext.replaced(
+                value, lambda inner, key, torn: self.text(inner, key, torn, depth + 1), self._governs
+            )
             if not cut and jsontext.is_so(value):
                 return value
         return self.plain(value)
@@ -135,16 +146,22 @@ class Look:
         name = name[-100:]
         if name[-13:].lower() == "authorization":
             return bool(_HEADER.match(value))
+        if not _SECRET_NAME.fullmatch(name) or (_NUMBER.fullmatch(value) and _COUNTS.fullmatch(name)):
+            return False
         # JSON is opened rather than taken whole.
-        return bool(_SECRET_NAME.fullmatch(name)) and not (jsontext.looks_so(value) and jsontext.is_so(value))
+        return not (jsontext.looks_so(value) and jsontext.is_so(value))
+
+    def _governs(self, name: str) -> bool:
+        """Whether all that stands under this key of JSON is secret."""
+        return self._assigned and bool(_SECRET_NAME.fullmatch(name[-100:]))
 
     def plain(self, value: str) -> str:
         """The same for a text that is nothing but text."""
         for kind in self._kinds:
             value = "".join(self._parts(kind, value))
         for own in self._own:
-            for found in own.values(value):
-                value = _replace(value, found, self._stand(own.name, found))
+            if found := own.values(value):
+                value = _replace(value, found, [self._stand(own.name, one) for one in found])
         return value
 
     def _parts(self, kind: Kind, text: str) -> Iterator[str]:
@@ -170,11 +187,10 @@ def _stands(text: str, begin: int, end: int) -> bool:
     return stand is not None and end <= stand.end()
 
 
-def _replace(text: str, value: str, stand: str) -> str:
-    """Put ``stand`` for each ``value`` outside masks and fingerprints."""
-    parts = STAND.split(text)
+def _replace(text: str, values: list[str], stands: list[str]) -> str:
+    """Put each value's stand for it outside masks and fingerprints, in one pass; the longest first."""
+    parts = pl.Series(STAND.split(text)).str.replace_many(values, stands, leftmost=True).to_list()
     kept = STAND.findall(text)
-    parts = [part.replace(value, stand) for part in parts]
     return "".join(part for pair in zip(parts, [*kept, ""], strict=True) for part in pair)
 
 
