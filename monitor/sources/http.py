@@ -134,7 +134,9 @@ async def _show_gone(request: Request, error: Exception) -> Response:
 
 async def _show_fault(request: Request, error: Exception) -> Response:
     told = "an error of Watchkeeper itself; its log says more. Send the request again"
+    # the server ends the connection after a fault, and a client must not send more on it
+    closing = {"Connection": "close"}
     if request.method != "POST":
-        return ProblemError(500, told).response()
+        return ProblemError(500, told, closing).response()
     # OTLP exporters drop what is answered 500, and nothing of it has been kept.
-    return _as_asked(request, ProblemError(503, told, {"Retry-After": str(FULL_SECONDS)}))
+    return _as_asked(request, ProblemError(503, told, {"Retry-After": str(FULL_SECONDS), **closing}))

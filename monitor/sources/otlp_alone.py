@@ -51,6 +51,13 @@ class Alone:
         """A request with nothing but the record of this place in the body; None from the first on
         that takes more than is left of the budget.
         """
+        try:
+            return self._made(ordinal)
+        except (ValueError, RecursionError):
+            # the reading could do with what the writing cannot, such as an integer of 70 bits
+            return None
+
+    def _made(self, ordinal: int) -> bytes | None:
         if not self._left:
             return None
         shared, record = self._parts[ordinal]

@@ -163,11 +163,9 @@ def _log(record: Any, scope: dict[str, Any], about: Resource, resource: Resource
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
-    if isinstance(value, Repeated):
-        raise _twice(value)
-    if not isinstance(value, dict):
-        raise Rejected(f"{name}: expected a JSON object")
-    return value
+    if isinstance(value, dict):
+        return value
+    raise _twice(value) if isinstance(value, Repeated) else Rejected(f"{name}: expected a JSON object")
 
 
 def _twice(value: Repeated) -> Rejected:
@@ -177,13 +175,13 @@ def _twice(value: Repeated) -> Rejected:
 def _get(holder: dict[str, Any], name: str, kind: type[T]) -> T:
     """A field of the given type, empty where it is absent or null."""
     value = holder.get(name)
+    if isinstance(value, kind):
+        return value
     if value is None:
         return kind()
     if isinstance(value, Repeated):
         raise _twice(value)
-    if not isinstance(value, kind):
-        raise Rejected(f"{name}: expected {_TYPE_NAMES[kind]}; see OTLP/JSON")
-    return value
+    raise Rejected(f"{name}: expected {_TYPE_NAMES[kind]}; see OTLP/JSON")
 
 
 def _hex(holder: dict[str, Any], name: str) -> str:

@@ -47,10 +47,12 @@ def loaded(body: bytes) -> Any:
     Raises ValueError or RecursionError where it is no JSON in UTF-8, TooManyMarksError where its
     objects would fill the memory.
     """
-    if rb"\ud" in body or rb"\uD" in body:
+    # json.loads takes NaN, lone surrogates and some white space, which JSON does not have
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError:
         body = _SURROGATES.sub(_paired, body)
-    # json.loads takes NaN and some white space that JSON does not have
-    msgspec.json.decode(body, type=msgspec.Raw)
+        msgspec.json.decode(body, type=msgspec.Raw)
     _bound(body)
     return json.loads(body.decode(), object_pairs_hook=_object, parse_float=_number)
 

@@ -18,6 +18,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from tests.sources.spans import request, tool
+
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 NAMES = st.sampled_from(
@@ -165,6 +167,33 @@ def test_any_json_under_the_right_names_is_answered(edge: Any, span: Any, path: 
     body = json.dumps({groups: [{scopes: [{records: [span]}]}]}).encode()
     reply = edge.post(body, f"/v1/{path}", Content_Type=JSON)
     assert reply.status_code in (200, 400)
+
+
+@pytest.mark.parametrize(
+    ("odd", "status", "refused"),
+    [
+        ('{"doubleValue":1e999}', 200, 1),
+        ('{"doubleValue":-1E+999}', 200, 1),
+        ('{"doubleValue":NaN}', 400, 0),
+        ('{"doubleValue":"NaN"}', 200, 1),
+        ('{"intValue":1e999}', 200, 2),
+        ('{"intValue":99999999999999999999999}', 200, 2),
+        (r'{"stringValue":"cut \ud83d"}', 200, 1),
+        (r'{"stringValue":"a","stringValue":"b"}', 200, 2),
+    ],
+)
+def test_an_odd_value_beside_a_refused_span_is_answered_and_every_span_accounted_for(
+    edge: Any, odd: str, status: int, refused: int
+) -> None:
+    both = request(tool(1), tool(2, mark="here")).decode()
+    body = both.replace('{"stringValue": "here"}', odd).replace(f"{1:016x}", "00", 1)
+    reply = edge.post(body, "/v1/traces", Content_Type=JSON)
+    assert reply.status_code == status
+    assert edge.dead.count() == max(refused, 1)
+    if status == 200:
+        assert reply.json()["partialSuccess"]["rejectedSpans"] == str(refused)
+        kept = edge.stored() if refused == 1 else []
+        assert len(kept) == 2 * (2 - refused)
 
 
 @pytest.mark.parametrize("count", [10_001, 900_000])
