@@ -1,6 +1,6 @@
 """Protobuf bodies counted on the wire, before one object is made of them.
 
-Two bytes can say a message of which the parser makes 80 to 230 bytes, so what a body would
+Two bytes can say a message of which the parser makes 50 to 230 bytes, so what a body would
 become must be known before it is parsed. Source: protobuf encoding specification, "Message Structure".
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST_OBJECTS = 1_000_000
-"""Messages and list items of one request, however large: at most 80 MB once parsed. Ordinary
+"""Messages and list items of one request, however large: at most 150 MB once parsed. Ordinary
 telemetry takes 20 bytes for each, so the largest permitted body has fewer."""
 
 _BYTES = 2
