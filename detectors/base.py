@@ -65,11 +65,13 @@ class Fields:
 
     ``columns`` maps a column to its kind (``string``, ``enum``, ``integer``, ``float``,
     ``timestamp``, ``list`` or ``map``); ``aliases`` maps an OpenTelemetry attribute name
-    to the columns that carry it, best first.
+    to the columns that carry it, best first; ``derived`` maps a name to the string columns whose
+    values, joined by ``/``, are its own, null where one of them is.
     """
 
     columns: Mapping[str, str]
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    derived: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

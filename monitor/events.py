@@ -204,6 +204,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("attributes", Kind.MAP, "everything else; nothing a producer sent is dropped without a mark"),
 )
 
+DERIVED = {"agent_tool": ("agent_id", "tool_name")}
+"""Fields of rules that are no columns: a name, and the columns joined by ``/``."""
+
 BY_NAME = {column.name: column for column in COLUMNS}
 
 ARROW_SCHEMA = pa.schema([pa.field(c.name, c.kind.arrow, nullable=not c.required) for c in COLUMNS])
@@ -215,7 +218,7 @@ def rule_fields() -> Fields:
     for column in COLUMNS:
         for attribute in column.otel:
             aliases[attribute] = (*aliases.get(attribute, ()), column.name)
-    return Fields({c.name: c.kind.label for c in COLUMNS}, aliases)
+    return Fields({c.name: c.kind.label for c in COLUMNS}, aliases, DERIVED)
 
 
 def _annotation(column: Column) -> Any:

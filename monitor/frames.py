@@ -35,11 +35,11 @@ def to_frame(events: pa.Table | pa.RecordBatch, attribute_keys: Sequence[str] = 
 
     All columns of the schema but ``attributes``, then ``replayed`` (bool), ``repeat_of`` (the id
     of the event that reported the same call before) and one string column ``attributes.<key>``
-    for each of ``attribute_keys``.
+    for each of ``attribute_keys``; the key ``*`` stands for the values of all of them, a line each.
     """
     table = pa.table(events) if isinstance(events, pa.RecordBatch) else events
     attributes = table["attributes"]
-    extra = {f"attributes.{key}": pc.map_lookup(attributes, pa.scalar(key), "last") for key in attribute_keys}
+    extra = {f"attributes.{key}": _attribute(attributes, key) for key in attribute_keys}
     extra["replayed"] = pc.is_valid(pc.map_lookup(attributes, pa.scalar(REPLAYED), "last"))
     extra["repeat_of"] = pc.map_lookup(attributes, pa.scalar(REPEAT_OF), "last")
     # the metadata are the edge's fingerprints: bytes, where polars insists on text
@@ -49,3 +49,16 @@ def to_frame(events: pa.Table | pa.RecordBatch, attribute_keys: Sequence[str] = 
     framed = pl.from_arrow(plain)
     assert isinstance(framed, pl.DataFrame)
     return framed
+
+
+def _attribute(attributes: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
+    """One attribute's texts, null where it is absent; of ``*`` all values of each row, joined."""
+    if key != "*":
+        return pc.map_lookup(attributes, pa.scalar(key), "last")
+    return pa.chunked_array([_joined(chunk) for chunk in attributes.chunks], pa.string())
+
+
+def _joined(attributes: pa.MapArray) -> pa.Array:
+    values = pa.ListArray.from_arrays(attributes.offsets, attributes.items)
+    none = pc.equal(pc.list_value_length(values), 0)
+    return pc.if_else(none, pa.scalar(None, pa.string()), pc.binary_join(values, "\n"))

@@ -9,15 +9,15 @@ sender whose clock is ahead, or who lies, moves no window beyond the present. A 
 ago takes its place in its own group and moves nothing; groups are forgotten by ticks, and
 evicted in the order in which they were last used, never by what timestamps say.
 
-A window of span T is any stretch of event time whose first and last hit are at most T
-apart. A hit that arrives out of order takes its place in time and is judged in every
-window it belongs to, unless it is more than ``LATENESS`` plus T behind its group.
+A hit that arrives out of order takes its place in time and is judged in every window it belongs
+to (``windows``), unless it is more than ``LATENESS`` plus the span behind its group.
 
 When a correlation fires again:
 
-- ``event_count`` and ``value_count`` fire when the threshold is reached, and then not
-  before a whole window lies behind the last reported hit. An unbroken storm so gives one
-  finding per span instead of one per event, and a slow drip cannot keep the rule asleep.
+- counts and measures (``event_count``, ``value_count``, ``value_sum`` and its kin) fire when
+  their condition is met, and then not before a whole window lies behind the last reported
+  hit. An unbroken storm so gives one finding per span instead of one per event, and a slow
+  drip cannot keep the rule asleep.
 - ``temporal`` and ``temporal_ordered`` use up every hit up to the one that completed the
   finding; the next finding needs fresh evidence for each of its rules.
 """
@@ -26,10 +26,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
+from detectors.sigma.relations import COUNTS, MAX_THRESHOLD, TEMPORAL
 from detectors.sigma.rule import MICROSECONDS, Correlation
+from detectors.sigma.windows import Hit, thins, time, window
 
 LATENESS = 600 * MICROSECONDS
 """How far behind its group's newest window a hit may arrive and still be judged."""
@@ -38,23 +41,13 @@ MAX_GROUPS = 10_000
 MAX_WAITING = 2_000
 """Groups of an ordered correlation without their first step: kept for late arrivals only."""
 
-MAX_HITS = 64
-"""Hits kept per group: at least this many (for each base rule of a temporal correlation),
-and at least twice the threshold."""
+MAX_HITS = 2_000
+"""Hits kept per group, for each rule of a temporal correlation; of a count more, where it needs them."""
+
+MAX_HELD = 200_000
+"""Hits kept in all groups of one correlation."""
 
 Key = tuple[str, ...]
-
-
-class Hit(NamedTuple):
-    """An event that a base rule matched; ``base`` is the rule's place in the correlation."""
-
-    timestamp: int
-    base: int
-    event_id: str
-    event_type: str
-    tool_name: str | None
-    value: str | None
-    identity: str
 
 
 class Group:
@@ -110,14 +103,17 @@ class Journal:
 class Correlator:
     """One correlation rule's state.
 
-    ``evicted`` counts the groups that had to give way since the process began; it is no state.
+    ``evicted`` counts the groups, and the hits of full groups, that had to give way since the
+    process began; it is no state.
     """
 
     def __init__(self, spec: Correlation) -> None:
         self.spec = spec
-        self._counts = not spec.kind.startswith("temporal")
-        self._limit = max(MAX_HITS, 2 * spec.threshold) if self._counts else MAX_HITS
+        self._temporal = spec.kind in TEMPORAL
+        self._limit = _limit(spec)
+        self._complete = window(spec)
         self.evicted = 0
+        self._held = self._settled = 0
         self._now = 0
         self._groups: OrderedDict[Key, Group] = OrderedDict()
         # Groups of an ordered correlation whose first rule has not hit. They wait apart, so that
@@ -137,13 +133,7 @@ class Correlator:
         at = None if self._stale(group, hit) else self._insert(group.hits, hit)
         if at is None or key in self._waiting:
             return ()
-        match self.spec.kind:
-            case "event_count" | "value_count":
-                found = self._count(group, at)
-            case "temporal":
-                found = self._together(group.hits, at)
-            case _:
-                found = self._in_order(group.hits, at)
+        found = self._complete(group.hits, at, group.reported)
         if found:
             self._report(group, found[-1])
         return found
@@ -151,7 +141,7 @@ class Correlator:
     def _has(self, key: Key, hit: Hit) -> bool:
         group = self._groups.get(key) or self._waiting.get(key)
         return group is not None and any(
-            other.event_id == hit.event_id and (self._counts or other.base == hit.base)
+            other.event_id == hit.event_id and (not self._temporal or other.base == hit.base)
             for other in group.hits
         )
 
@@ -166,20 +156,31 @@ class Correlator:
                 home = self._waiting
             home[key] = group
             if len(home) > (MAX_GROUPS if home is self._groups else MAX_WAITING):
-                self._journal.note(*_evicted(home))
-                self.evicted += home is self._groups
+                self._evict(home)
         else:
             self._journal.note(key, home, group)
             home.move_to_end(key)
         group.touched = self._now
         return group
 
+    def _evict(self, home: OrderedDict[Key, Group]) -> None:
+        key, group = home.popitem(last=False)
+        self._journal.note(key, home, group)
+        self._held -= len(group.hits)
+        self.evicted += home is self._groups
+
+    def _splice(self, hits: list[Hit], start: int, stop: int, new: list[Hit]) -> None:
+        self._held += len(new) - (stop - start)
+        self._journal.splice(hits, start, stop, new)
+
     def settle(self) -> None:
         """The batch at hand is judged: ``undo`` no longer takes it back."""
+        self._settled = self._held
         self._journal.settle()
 
     def undo(self) -> None:
         """Take back every hit since ``settle``."""
+        self._held = self._settled
         self._journal.undo(self._groups, self._waiting)
 
     def _stale(self, group: Group, hit: Hit) -> bool:
@@ -187,83 +188,56 @@ class Correlator:
         hits = group.hits
         if hits and hit.timestamp < hits[-1].timestamp - self.spec.span - LATENESS:
             return True
-        if not self._counts:
+        if self._temporal:
             return group.reported is not None and hit.timestamp < group.reported
         if self.spec.kind == "value_count":
-            if hit.value is None:
-                return True
-            # Only the newest hit of each value is kept: counting hits then counts distinct values,
-            # and one value repeated cannot push out others.
-            for at, other in enumerate(hits):
-                if other.value == hit.value:
-                    if other.timestamp > hit.timestamp:
-                        return True
-                    self._journal.splice(hits, at, at + 1, [])
-                    break
-        return False
+            return hit.value is None
+        return self.spec.kind not in COUNTS and hit.number is None
 
     def _insert(self, hits: list[Hit], hit: Hit) -> int | None:
         """Where the hit stands once what no window can reach, or exceeds the bound, is dropped."""
-        at = bisect_right(hits, hit.timestamp, key=_time)
-        self._journal.splice(hits, at, at, [hit])
-        gone = bisect_left(hits, hits[-1].timestamp - self.spec.span - LATENESS, key=_time)
+        at = bisect_right(hits, hit.timestamp, key=time)
+        self._splice(hits, at, at, [hit])
+        gone = bisect_left(hits, hits[-1].timestamp - self.spec.span - LATENESS, key=time)
         if gone:
-            self._journal.splice(hits, 0, gone, [])
+            self._splice(hits, 0, gone, [])
             at -= gone
+        at = self._thin(hits, at)
         if len(hits) > self._limit:
-            kin = [place for place, other in enumerate(hits) if self._counts or other.base == hit.base]
+            kin = [place for place, other in enumerate(hits) if not self._temporal or other.base == hit.base]
             if len(kin) > self._limit:
-                self._journal.splice(hits, kin[0], kin[0] + 1, [])
+                self._splice(hits, kin[0], kin[0] + 1, [])
+                # a count of so many hits has fired, and looks back no further than that
+                self.evicted += self.spec.kind != "event_count"
                 return at - 1 if kin[0] < at else None
+        while self._held > MAX_HELD and len(self._groups) + len(self._waiting) > 1:
+            self._evict(self._waiting or self._groups)
         return at
 
-    def _window(self, hits: list[Hit], end: int) -> int:
-        """Where the window begins that ends with ``hits[end]``."""
-        return bisect_left(hits, hits[end].timestamp - self.spec.span, key=_time)
+    def _thin(self, hits: list[Hit], at: int) -> int:
+        """Drop what stands between two of its kind that are no further apart than the span.
 
-    def _ends(self, hits: list[Hit], at: int) -> range:
-        """The hits that can end a window holding ``hits[at]``."""
-        return range(at, bisect_right(hits, hits[at].timestamp + self.spec.span, key=_time))
+        Every window with such a hit holds one of the two as well. Where the hit then stands.
+        """
+        kind = thins(self.spec, hits[at])
+        if kind is None:
+            return at
+        before = list(islice(self._kin(hits, range(at - 1, -1, -1), kind), 2))
+        after = list(islice(self._kin(hits, range(at + 1, len(hits)), kind), 2))
+        near = [*reversed(before), at, *after]
+        for first, middle, last in reversed([*zip(near, near[1:], near[2:], strict=False)]):
+            if middle != at and hits[last].timestamp - hits[first].timestamp <= self.spec.span:
+                self._splice(hits, middle, middle + 1, [])
+                return at - (middle < at)
+        return at
 
-    def _fresh(self, group: Group, end: int) -> bool:
-        return group.reported is None or group.hits[end].timestamp - self.spec.span > group.reported
-
-    def _count(self, group: Group, at: int) -> tuple[Hit, ...]:
-        for end in self._ends(group.hits, at):
-            start = self._window(group.hits, end)
-            if end - start + 1 >= self.spec.threshold and self._fresh(group, end):
-                return tuple(group.hits[start : end + 1])
-        return ()
-
-    def _together(self, hits: list[Hit], at: int) -> tuple[Hit, ...]:
-        for end in self._ends(hits, at):
-            newest = {hit.base: place for place, hit in enumerate(hits[: end + 1])}
-            if len(newest) == self.spec.threshold:
-                chosen = sorted(newest.values())
-                if chosen[0] >= self._window(hits, end):
-                    return tuple(hits[place] for place in chosen)
-        return ()
-
-    def _in_order(self, hits: list[Hit], at: int) -> tuple[Hit, ...]:
-        """The tightest chain through ``hits[at]``: one event for each rule, in the rules' order."""
-        chain = [at]
-        for base in range(hits[at].base - 1, -1, -1):
-            before = _nearest(hits, range(chain[0] - 1, -1, -1), base, chain)
-            if before is None:
-                return ()
-            chain.insert(0, before)
-        for base in range(hits[at].base + 1, len(self.spec.references)):
-            after = _nearest(hits, range(chain[-1] + 1, len(hits)), base, chain)
-            if after is None:
-                return ()
-            chain.append(after)
-        found = tuple(hits[place] for place in chain)
-        return found if found[-1].timestamp - found[0].timestamp <= self.spec.span else ()
+    def _kin(self, hits: list[Hit], places: range, kind: object) -> Iterator[int]:
+        return (place for place in places if thins(self.spec, hits[place]) == kind)
 
     def _report(self, group: Group, last: Hit) -> None:
         group.reported = max(last.timestamp, group.reported or last.timestamp)
-        if not self._counts:
-            self._journal.splice(group.hits, 0, group.hits.index(last) + 1, [])
+        if self._temporal:
+            self._splice(group.hits, 0, group.hits.index(last) + 1, [])
 
     def tick(self, now: int) -> None:
         """Forget groups that nothing has touched for longer than a window and the lateness.
@@ -280,7 +254,8 @@ class Correlator:
                 oldest = next(iter(groups.values()))
                 if oldest.touched + self.spec.span + LATENESS >= self._now:
                     break
-                groups.popitem(last=False)
+                self._held -= len(groups.popitem(last=False)[1].hits)
+        self._settled = self._held
 
     def state(self) -> dict[str, Any]:
         """Plain data; groups in order of use."""
@@ -291,24 +266,21 @@ class Correlator:
         self._now = state["now"]
         self._groups = _load(state["groups"])
         self._waiting = _load(state["waiting"])
+        self._held = sum(len(one.hits) for home in (self._groups, self._waiting) for one in home.values())
+        self._settled = self._held
 
 
-def _evicted(home: OrderedDict[Key, Group]) -> tuple[Key, OrderedDict[Key, Group], Group]:
-    key, group = home.popitem(last=False)
-    return key, home, group
+def _limit(spec: Correlation) -> int:
+    """So many hits of a count within reach of a late one mean that some window was full."""
+    if spec.kind not in COUNTS:
+        return MAX_HITS
+    windows = (spec.span + LATENESS) // spec.span + 2
+    return min(max(MAX_HITS // 20, int(spec.threshold) * windows), 2 * MAX_THRESHOLD)
 
 
-def _time(hit: Hit) -> int:
-    return hit.timestamp
-
-
-def _nearest(hits: list[Hit], places: range, base: int, chain: list[int]) -> int | None:
-    """The first of ``places`` with a hit of ``base`` whose event is not in the chain already."""
-    taken = {hits[place].event_id for place in chain}
-    for place in places:
-        if hits[place].base == base and hits[place].event_id not in taken:
-            return place
-    return None
+def _hit(*kept: Any) -> Hit:
+    *rest, of = kept
+    return Hit(*rest, of=tuple(of))
 
 
 def _dump(groups: OrderedDict[Key, Group]) -> list[list[Any]]:
@@ -321,5 +293,5 @@ def _load(dumped: Sequence[Sequence[Any]]) -> OrderedDict[Key, Group]:
     for key, reported, touched, hits in dumped:
         group = groups[tuple(key)] = Group(touched)
         group.reported = reported
-        group.hits = [Hit(*hit) for hit in hits]
+        group.hits = [_hit(*hit) for hit in hits]
     return groups

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars as pl
+
 from detectors.base import Batch, Finding
 from detectors.sigma.evidence import findings
+from detectors.sigma.followers import FollowerJudge
+from detectors.sigma.found import Found
 from detectors.sigma.frame import Matcher
-from detectors.sigma.judges import AbsenceJudge, CorrelationJudge, Found, Judge, SingleJudge
+from detectors.sigma.gates import AbsenceGate, Gate, NoveltyGate
+from detectors.sigma.judges import CorrelationJudge, Judge, SingleJudge
+from detectors.sigma.linking import rule_columns
 from detectors.sigma.rule import Rule, RuleSet
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class SigmaDetector:
@@ -25,42 +31,49 @@ class SigmaDetector:
 
     def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
-        trees = [rule for rule in rules.rules if rule.tree is not None]
-        self._places = {name: place for place, rule in enumerate(trees) for name in (rule.id, rule.key)}
+        awake = [rule for rule in rules.rules if not rule.missing]
+        trees = [rule for rule in awake if rule.tree is not None]
+        places = {name: place for place, rule in enumerate(trees) for name in (rule.id, rule.key)}
         self._matcher = Matcher([rule.tree for rule in trees if rule.tree is not None])
-        self._gates = [AbsenceJudge(rule, self._places) for rule in rules.rules if rule.absences]
-        gates: dict[str, Judge] = {gate.rule.id: gate for gate in self._gates}
-        self._judges = [gates.get(rule.id) or self._judge(rule) for rule in rules.rules if rule.generate]
-        self._single = [judge for judge in self._judges if isinstance(judge, SingleJudge)]
-        self._in_turn = [judge for judge in self._judges if not isinstance(judge, SingleJudge)]
+        self._derived = _derived(rules)
+        self._gates: list[Gate] = [AbsenceGate(rule, places) for rule in trees if rule.absences]
+        self._gates += [NoveltyGate(rule, rule.first_seen, places) for rule in trees if rule.first_seen]
+        self._followers = [FollowerJudge(rule, places) for rule in trees if rule.followers]
+        self._single = [SingleJudge(rule, places) for rule in trees if rule.generate and not rule.extended]
+        self._correlations = [
+            CorrelationJudge(rule, rule.correlation, places, rules)
+            for rule in _inner_first(awake, rules)
+            if rule.correlation is not None
+        ]
+        self._in_turn: list[Judge] = [*self._gates, *self._correlations]
         self.columns = tuple(f"attributes.{key}" for key in rules.attribute_keys)
-        self._stateful = {_slot(judge.rule): judge for judge in (*self._gates, *self._judges)}
-
-    def _judge(self, rule: Rule) -> Judge:
-        if rule.correlation is not None:
-            return CorrelationJudge(rule, rule.correlation, self._places, self.rules)
-        return SingleJudge(rule, self._places)
+        self._stateful: dict[str, Gate | CorrelationJudge | FollowerJudge] = {
+            _slot(judge.rule): judge for judge in (*self._gates, *self._correlations, *self._followers)
+        }
 
     def process(self, batch: Batch) -> list[Finding]:
         """Findings of all rules in row order; equal however the stream is cut.
 
         A batch that makes it raise, whatever that is, leaves the state as it was before.
         """
-        return self._kept(batch, self._gates, self._judges)
+        return self._kept(batch, [*self._single, *self._in_turn], in_turn=True)
 
     def at_once(self, batch: Batch) -> list[Finding]:
         """Findings of the rules over one event; nothing is kept."""
-        return self._kept(batch, (), self._single)
+        return self._kept(batch, self._single, in_turn=False)
 
     def in_turn(self, batch: Batch) -> list[Finding]:
-        """Findings of the rules that keep state: correlations, and absences before an event."""
-        return self._kept(batch, self._gates, self._in_turn)
+        """Findings of the rules that keep state: correlations, absences and what is new."""
+        return self._kept(batch, self._in_turn, in_turn=True)
 
-    def _kept(self, batch: Batch, gates: Sequence[AbsenceJudge], judges: Sequence[Judge]) -> list[Finding]:
-        if not judges or batch.frame.is_empty():
+    def _kept(self, batch: Batch, judges: Sequence[Judge], in_turn: bool) -> list[Finding]:
+        if batch.frame.is_empty() or not (judges or (in_turn and self._followers)):
             return []
         try:
-            found = self._judged(batch, gates, judges)
+            found = self._judged(batch, judges, in_turn)
+            if in_turn:
+                for follower in self._followers:
+                    follower.settle()
         except BaseException:  # a panic of polars is no Exception
             for judge in self._stateful.values():
                 judge.undo()
@@ -69,23 +82,29 @@ class SigmaDetector:
             judge.settle()
         return found
 
-    def _judged(self, batch: Batch, gates: Sequence[AbsenceJudge], judges: Sequence[Judge]) -> list[Finding]:
-        found = Found(batch.frame, self._matcher.match(batch.frame))
-        for gate in gates:
+    def _judged(self, batch: Batch, judges: Sequence[Judge], in_turn: bool) -> list[Finding]:
+        frame = batch.frame.with_columns(self._derived) if self._derived else batch.frame
+        found = Found(frame, self._matcher.match(frame))
+        for gate in self._gates if in_turn else ():
             gate.narrow(found)
-        verdicts = [verdict for judge in judges for verdict in judge.judge(found)]
+        verdicts = [verdict for judge in judges for verdict in judge.judge(found) if judge.rule.generate]
         verdicts.sort(key=lambda verdict: verdict.row)
-        return findings(verdicts, batch.frame, found.matches)
+        told = findings(verdicts, frame, found.matches)
+        if in_turn and self._followers:
+            told += [one for follower in self._followers for one in follower.findings(found)]
+            told.sort(key=lambda finding: finding.row)
+        return told
 
     def tick(self, now: int) -> list[Finding]:
-        """Forget what no window can reach any more; Sigma rules find nothing without an event."""
-        for judge in self._stateful.values():
+        """What has not come by now; forgets what no window can reach any more."""
+        for judge in self._in_turn:
             judge.tick(now)
-        return []
+        found = [one for follower in self._followers for one in follower.tick(now)]
+        return sorted(found, key=lambda finding: finding.finding_id)
 
     @property
     def evicted(self) -> int:
-        """Groups of correlations and absences given up since the process began."""
+        """Groups and hits that rules have given up since the process began."""
         return sum(judge.evicted for judge in self._stateful.values())
 
     def state(self) -> dict[str, Any]:
@@ -106,6 +125,32 @@ class SigmaDetector:
             kept = state["rules"].get(slot)
             if kept:
                 judge.restore(kept)
+
+
+def _inner_first(awake: Sequence[Rule], rules: RuleSet) -> list[Rule]:
+    """Correlations after those they refer to."""
+    ordered: dict[str, Rule] = {}
+
+    def add(rule: Rule) -> None:
+        for name in rule.used:
+            base = rules.get(name)
+            if base is not None:
+                add(base)
+        ordered.setdefault(rule.id, rule)
+
+    for rule in awake:
+        add(rule)
+    return list(ordered.values())
+
+
+def _derived(rules: RuleSet) -> list[pl.Expr]:
+    """The derived fields that a rule names, as expressions."""
+    named = {column.name for rule in rules.rules for column in rule_columns(rule)}
+    return [
+        pl.concat_str(parts, separator="/").alias(name)
+        for name, parts in rules.fields.derived.items()
+        if name in named
+    ]
 
 
 def _slot(rule: Rule) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 
 from detectors.base import MAX_EVENT_IDS, Finding, stable_id
-from detectors.sigma.correlation import Hit
 from detectors.sigma.frame import Matches
 from detectors.sigma.rule import MICROSECONDS, Correlation, Rule
 from detectors.sigma.search import ascii_boundaries, either, text_pattern
 from detectors.sigma.tree import Leaf, Regex, Text, asserted, describe
+from detectors.sigma.windows import Hit
 
 MAX_VALUE = 500
 MAX_QUOTE = 120
@@ -43,6 +43,16 @@ class Verdict:
     hits: tuple[Hit, ...] = ()
     group: Mapping[str, str | None] = field(default_factory=dict)
 
+    @property
+    def identity(self) -> str:
+        """A verdict is no better founded than the least sure of its events."""
+        return weakest(hit.identity for hit in self.hits)
+
+    @property
+    def event_ids(self) -> tuple[str, ...]:
+        """The events of a correlation, in time order, each once."""
+        return tuple(dict.fromkeys(one for hit in self.hits for one in hit.of or (hit.event_id,)))
+
 
 def findings(verdicts: Sequence[Verdict], frame: pl.DataFrame, matches: Matches) -> list[Finding]:
     """One finding for each verdict, in the same order."""
@@ -67,7 +77,7 @@ def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
     rule, hits = verdict.rule, verdict.hits
     held = [leaf for leaf in dict.fromkeys(_asserted(verdict.base)) if matches.holds(leaf, verdict.row)]
     tenant = row["tenant"] or "default"
-    ids = [hit.event_id for hit in hits] or [row["event_id"]]
+    ids = verdict.event_ids or (row["event_id"],)
     who = list(verdict.group.values()) if hits else [row["agent_id"]]
     # Live ids stay what they were before replays had ids of their own.
     lane = ["replayed"] if row["replayed"] else []
@@ -84,9 +94,9 @@ def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
         tenant=tenant,
         agent_id=row["agent_id"],
         timestamp=row["timestamp"],
-        event_ids=_ends(ids),
+        event_ids=ends(ids),
         event_count=len(ids),
-        identity=_weakest([row["identity"] or "declared", *(hit.identity for hit in hits)]),
+        identity=weakest([row["identity"] or "declared", *(hit.identity for hit in hits)]),
         environment=row["environment"],
         session_id=row["session_id"],
         group=dict(verdict.group) or {"agent_id": row["agent_id"], "session_id": row["session_id"]},
@@ -104,12 +114,12 @@ def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
     )
 
 
-def _weakest(identities: Iterable[str]) -> str:
+def weakest(identities: Iterable[str]) -> str:
     """A finding is no better founded than the least sure of its events."""
     return min(identities, key=IDENTITIES.index)
 
 
-def _ends(items: Sequence[Any]) -> tuple[Any, ...]:
+def ends(items: Sequence[Any]) -> tuple[Any, ...]:
     """At most ``MAX_EVENT_IDS`` items: the first half and the last half of what there is."""
     if len(items) <= MAX_EVENT_IDS:
         return tuple(items)
@@ -177,7 +187,7 @@ def _related(verdict: Verdict) -> dict[str, Any]:
                     "tool_name": hit.tool_name,
                     "timestamp": hit.timestamp,
                 }
-                for hit in _ends(verdict.hits)
+                for hit in ends(verdict.hits)
             ],
         }
     if verdict.rule.absences:

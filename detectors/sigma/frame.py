@@ -19,7 +19,8 @@ from typing import TypeGuard
 import numpy as np
 import polars as pl
 
-from detectors.sigma.search import Search, leaf_pattern, lower
+from detectors.sigma.elements import Elements
+from detectors.sigma.search import leaf_pattern, lower, searches, sigmas
 from detectors.sigma.tree import (
     And,
     Column,
@@ -97,19 +98,24 @@ class Matcher:
     def __init__(self, trees: Sequence[Node]) -> None:
         distinct = dict.fromkeys(leaf for tree in trees for leaf in leaves(tree))
         self.leaf_names = {leaf: f"leaf{n}" for n, leaf in enumerate(distinct)}
-        named = {column for tree in trees for column in columns(tree)}
-        ordered = sorted(named, key=lambda column: column.name)
+        named = {column.name: column for tree in trees for column in columns(tree)}
+        ordered = [named[name] for name in sorted(named)]
         self._read = [pl.col(column.name) for column in ordered if column.name != "event_type"]
         self._read.append(pl.col("event_type"))
         self._read.extend(_lowered(column) for column in ordered if _needs_lower(column))
+        self._elements = Elements(
+            self.leaf_names,
+            _judge,
+            {c.name: (pl.col(c.name), _lowered(c)) for c in ordered if c.attribute},
+        )
         searched: dict[str, dict[Text | Regex, str]] = {}
-        self._leaves = [(pl.col("event_type") != UNJUDGED).alias("judged")]
+        self._leaves = [pl.col("event_type").ne_missing(UNJUDGED).alias("judged")]
         for leaf, name in self.leaf_names.items():
             if _searches(leaf) and leaf.column.kind != "list":
                 searched.setdefault(_source(leaf), {})[leaf] = name
             else:
                 self._leaves.append(_judge(leaf).alias(name))
-        self._searches = [Search(source, names) for source, names in searched.items()]
+        self._searches = [one for source, names in searched.items() for one in searches(source, names)]
         self._trees = [
             (self._combine(tree) & pl.col("judged")).alias(str(index)) for index, tree in enumerate(trees)
         ]
@@ -122,6 +128,8 @@ class Matcher:
         match node:
             case And(items=items):
                 return functools.reduce(operator.and_, map(self._combine, items))
+            case Or(items=()):
+                return pl.lit(False)
             case Or(items=items):
                 return functools.reduce(operator.or_, map(self._combine, items))
             case Not(item=item):
@@ -137,9 +145,9 @@ class Matcher:
         found = (
             truth
             for search in self._searches
-            for truth in search.judge(read[search.source], screens[search.source])
+            for truth in search.judge(read[search.source], screens[search.key])
         )
-        truth = read.select(self._leaves).hstack(list(found))
+        truth = self._elements.widen(read, read.select(self._leaves).hstack(list(found)))
         return Matches(truth.select(self._trees), truth, self.leaf_names)
 
 
@@ -174,7 +182,9 @@ def _judge(leaf: Leaf) -> pl.Expr:
         return _same(leaf).fill_null(False)
     source = pl.col(_source(leaf))
     if column.kind == "list":
-        return source.list.eval(_scalar(leaf, pl.element())).list.any().fill_null(False)
+        held = source.list.eval(_scalar(leaf, pl.element()).fill_null(False))
+        found = held.list.all() & (held.list.len() > 0) if column.every else held.list.any()
+        return found.fill_null(False)
     return _scalar(leaf, source).fill_null(False)
 
 
@@ -203,7 +213,8 @@ def _text(leaf: Text, value: pl.Expr) -> pl.Expr:
 def _searches(leaf: Leaf) -> TypeGuard[Text | Regex]:
     """Whether the leaf needs a regular expression."""
     if isinstance(leaf, Text):
-        return any(isinstance(part, Wild) for parts in leaf.patterns for part in parts)
+        wild = any(isinstance(part, Wild) for parts in leaf.patterns for part in parts)
+        return wild or (not leaf.cased and sigmas(tuple(map(lower, leaf.patterns))))
     return isinstance(leaf, Regex)
 
 

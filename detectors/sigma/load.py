@@ -6,162 +6,185 @@ engineer fixes them in one go.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import hashlib
-import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from sigma.correlations import SigmaCorrelationRule
-from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
-from sigma.rule.base import SigmaYAMLLoader, check_alias_expansion
 
 from detectors.base import LEVELS, Fields
-from detectors.sigma.parse import ATTRIBUTE, POLICY, Parser, RefusedError
-from detectors.sigma.relations import absences, correlation, pins_agent, related_columns
-from detectors.sigma.rule import Rule, RuleError, RuleSet
-from detectors.sigma.tree import Column, Node, columns
+from detectors.sigma.digest import digest
+from detectors.sigma.documents import Document, Fault, check_keys, check_lists, parse, read
+from detectors.sigma.expand import Expansion, Lists
+from detectors.sigma.extension import Extension, extension
+from detectors.sigma.filters import Filter, apply, read_filter
+from detectors.sigma.linking import link
+from detectors.sigma.parse import POLICY, Parser
+from detectors.sigma.refusal import RefusedError
+from detectors.sigma.relations import correlation, pins_agent
+from detectors.sigma.rule import Correlation, Rule, RuleError, RuleSet
+from detectors.sigma.tree import NEVER, Node
 
-OWN_KEYS = ("tests", "runbook", "response", "watchkeeper")
-"""What Watchkeeper adds to Sigma, each a top-level key of a rule; see docs/rules.md."""
-
-SIGMA_KEYS = (
-    *("title", "id", "name", "taxonomy", "related", "status", "description", "license", "references"),
-    *("tags", "author", "date", "modified", "logsource", "detection", "correlation", "fields"),
-    *("falsepositives", "level", "scope"),
-)
-
-MAX_FILE_BYTES = 1_000_000
-_SEPARATOR = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
-
-Document = dict[str, Any]
+MALFORMED = (ValueError, TypeError, AttributeError, KeyError)
+"""pySigma answers some malformed rules with Python's own errors."""
 
 
-def load_rules(paths: Sequence[Path], fields: Fields) -> RuleSet:
+def load_rules(paths: Sequence[Path], fields: Fields, lists: Lists | None = None) -> RuleSet:
     """All rules of the files, and of the ``*.yml`` below the folders, in ``paths``.
 
-    Raises RuleError with every fault found; then no rule is in force.
+    ``lists`` are the site's, by name; they go before those that the files bring. Raises
+    RuleError with every fault found; then no rule is in force.
     """
-    faults: list[tuple[str, str]] = []
+    faults: list[Fault] = []
+    return _loaded(read(paths, faults), fields, lists or {}, faults)
+
+
+def load_texts(texts: Iterable[tuple[str, str]], fields: Fields, lists: Lists | None = None) -> RuleSet:
+    """The same for rules that are at hand: the file's name and the text of each."""
+    faults: list[Fault] = []
+    documents = [document for path, text in texts for document in parse(path, text, faults)]
+    return _loaded(documents, fields, lists or {}, faults)
+
+
+def _loaded(documents: Sequence[Document], fields: Fields, lists: Lists, faults: list[Fault]) -> RuleSet:
+    shipped = _shipped(documents, faults)
+    known: Lists = {**shipped, **lists}
+    filters = _filters(documents, known, faults)
     rules: list[Rule] = []
-    for path in _files(paths, faults):
-        for text, document in _documents(path, faults):
+    for document in documents:
+        if document.kind in ("rule", "correlation"):
             try:
-                rules.append(_rule(path, text, document, Parser(fields)))
-            # pySigma answers some malformed rules with Python's own errors.
-            except (ValueError, TypeError, AttributeError, KeyError) as error:
-                name = document.get("title") or document.get("id") or "rule without a title"
-                faults.append((str(path), f"{str(name)[:100]}: {_reason(error)}"))
-    faults.extend(_clashes(rules))
-    faults.extend(_dangling(rules))
+                rules.append(_rule(document, fields, known, filters))
+            except MALFORMED as error:
+                faults.append((document.path, f"{document.name}: {_reason(error)}"))
+    faults += _aimless(filters, rules)
+    linked = link(rules, filters, known, fields, faults)
     if faults:
         raise RuleError(faults)
-    return _rule_set(rules, fields)
+    return linked
 
 
-def _files(paths: Sequence[Path], faults: list[tuple[str, str]]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(path.rglob("*.yml"))
-        elif path.is_file():
-            yield path
-        else:
-            faults.append((str(path), "no such file or folder: correct the path of the rules"))
-
-
-def _documents(path: Path, faults: list[tuple[str, str]]) -> Iterator[tuple[str, Document]]:
-    """Each YAML document with its own text. ``---`` at a line's start always separates."""
-    try:
-        whole = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append((str(path), f"cannot be read as UTF-8 text: {error}"))
-        return
-    if len(whole) > MAX_FILE_BYTES:
-        faults.append((str(path), f"larger than {MAX_FILE_BYTES} characters: split it"))
-        return
-    for text in _SEPARATOR.split(whole):
+def _shipped(documents: Iterable[Document], faults: list[Fault]) -> dict[str, Sequence[Any]]:
+    """The lists that the files bring."""
+    shipped: dict[str, Sequence[Any]] = {}
+    for document in documents:
+        if document.kind != "lists":
+            continue
         try:
-            # A safe loader that also refuses a key written twice.
-            document = yaml.load(text, SigmaYAMLLoader)  # noqa: S506
-            if document is None:
-                continue
-            if not isinstance(document, dict):
-                raise RefusedError("a rule is a mapping of keys to values")
-            check_alias_expansion(document)
-        except (yaml.YAMLError, SigmaError, RefusedError) as error:
-            faults.append((str(path), f"not valid YAML: {' '.join(str(error).split())[:300]}"))
-        else:
-            yield text.strip() + "\n", document
+            check_lists(document)
+            if twice := shipped.keys() & document.content["lists"].keys():
+                raise RefusedError(f"the list {min(twice)} is given twice: join them")
+            shipped.update(document.content["lists"])
+        except RefusedError as error:
+            faults.append((document.path, str(error)))
+    return shipped
 
 
-def _rule(path: Path, text: str, document: Document, parser: Parser) -> Rule:
-    _check_keys(document)
-    level = document.get("level")
+def _filters(documents: Iterable[Document], lists: Lists, faults: list[Fault]) -> list[Filter]:
+    filters = []
+    for document in documents:
+        if document.kind == "filter":
+            try:
+                check_keys(document)
+                filters.append(read_filter(document, Expansion(lists)))
+            except MALFORMED as error:
+                faults.append((document.path, f"{document.name}: {_reason(error)}"))
+    return filters
+
+
+def _aimless(filters: Iterable[Filter], rules: Iterable[Rule]) -> list[Fault]:
+    known = {name for rule in rules if rule.correlation is None for name in (rule.id, rule.key)}
+    return [
+        (one.document.path, f"{one.document.name}: no plain rule has the id or name {name!r}")
+        for one in filters
+        for name in one.targets or ()
+        if name not in known
+    ]
+
+
+def _rule(document: Document, fields: Fields, lists: Lists, filters: Sequence[Filter]) -> Rule:
+    check_keys(document)
+    content = document.content
+    expansion = Expansion(lists)
+    extended = extension(content.get("watchkeeper", {}), Parser(fields))
+    parser = Parser(fields, extended.every)
     tree: Node | None = None
     related = None
+    applied: list[Filter] = []
     sigma: SigmaRule | SigmaCorrelationRule
-    if "correlation" in document:
-        sigma = SigmaCorrelationRule.from_dict(document)
+    if document.kind == "correlation":
+        sigma = SigmaCorrelationRule.from_dict(content)
         related = correlation(sigma, parser)
     else:
-        sigma = SigmaRule.from_dict(document, policy=POLICY)
-        tree = parser.condition([condition.parsed for condition in sigma.detection.parsed_condition])
-    extension = _extension(document)
-    if extension and related is not None:
-        raise RefusedError(
-            "watchkeeper.not_preceded_by belongs to a rule with a detection, not a correlation"
-        )
-    response = _response(document.get("response"))
-    if response is not None and related is not None and not pins_agent(related.references):
-        raise RefusedError(
-            "response: its groups hold events of several agents, so one could have another stopped: "
-            "add session_id or agent_id to group-by, or leave response out"
-        )
+        sigma, tree, applied = _plain(content, parser, expansion, filters)
+    response = _response(content.get("response"))
+    _check_together(extended, related, response)
     if sigma.id is None and sigma.name is None:
         raise RefusedError("it has neither id nor name: give it an id (a random UUID)")
+    level = content.get("level")
     return Rule(
         id=str(sigma.id or f"name:{sigma.name}"),
         key=sigma.name or str(sigma.id),
         title=sigma.title,
         level=str(level) if level in LEVELS else "",
-        version=_digest(document),
-        path=str(path),
-        text=text,
+        version=digest(
+            [content, [one.document.content for one in applied], _used(expansion, applied, lists)]
+        ),
+        path=document.path,
+        text=document.text,
         description=(sigma.description or "").strip(),
         status=str(sigma.status or ""),
         tags=tuple(str(tag) for tag in sigma.tags),
         references=tuple(map(str, sigma.references)),
         falsepositives=tuple(map(str, sigma.falsepositives)),
-        runbook=_runbook(document.get("runbook", [])),
+        runbook=_runbook(content.get("runbook", [])),
         response=response,
-        tests=_tests(document.get("tests", [])),
+        tests=_tests(content.get("tests", [])),
         tree=tree,
         correlation=related,
-        absences=absences(extension, parser),
+        absences=extended.absences,
+        followers=extended.followers,
+        first_seen=extended.first_seen,
+        lists=tuple(expansion.named),
+        missing=tuple(expansion.missing),
+        filters=tuple(one.document.name for one in applied),
     )
 
 
-def _check_keys(document: Document) -> None:
-    if "action" in document or "filter" in document:
-        raise RefusedError("collections (action:) and filters (filter:) are not supported: write it out")
-    known = (*SIGMA_KEYS, *OWN_KEYS)
-    for key in document:
-        meant = [] if key in known else difflib.get_close_matches(str(key), known, 1, 0.8)
-        if meant:
-            raise RefusedError(f"unknown key {str(key)[:60]!r}: did you mean {meant[0]!r}?")
+def _plain(
+    content: dict[str, Any], parser: Parser, lists: Expansion, filters: Sequence[Filter]
+) -> tuple[SigmaRule, Node, list[Filter]]:
+    """A rule with a detection, its filters joined to it; one that lacks a list holds nowhere."""
+    filled = {**content, "detection": lists.detection(content.get("detection"))}
+    if lists.missing:
+        filled["detection"] = {"nothing": {"event_id": ""}, "condition": "nothing"}
+    sigma = SigmaRule.from_dict(filled, policy=POLICY)
+    applied = apply(filters, sigma)
+    tree = parser.condition([condition.parsed for condition in sigma.detection.parsed_condition])
+    return sigma, NEVER if lists.missing else tree, applied
 
 
-def _extension(document: Document) -> Any:
-    extension = document.get("watchkeeper", {})
-    if not isinstance(extension, dict) or set(extension) - {"not_preceded_by"}:
-        raise RefusedError("watchkeeper: holds only not_preceded_by; see docs/rules.md")
-    return extension.get("not_preceded_by", [])
+def _used(lists: Expansion, filters: Iterable[Filter], known: Lists) -> dict[str, Any]:
+    """The values of the lists that made the rule what it is."""
+    names = {*lists.named, *(name for one in filters for name in one.named)}
+    return {name: known.get(name) for name in sorted(names)}
+
+
+def _check_together(
+    extended: Extension, related: Correlation | None, response: Mapping[str, str] | None
+) -> None:
+    if related is None:
+        if response is not None and extended.followers:
+            raise RefusedError("response: an absence shows only later, and stops nobody: leave response out")
+        return
+    if extended.asked:
+        raise RefusedError("watchkeeper: its keys belong to a rule with a detection, not to a correlation")
+    if response is not None and not pins_agent(related.references):
+        raise RefusedError(
+            "response: its groups hold events of several agents, so one could have another stopped: "
+            "add session_id or agent_id to group-by, or leave response out"
+        )
 
 
 def _runbook(value: Any) -> tuple[str, ...]:
@@ -183,17 +206,15 @@ def _tests(value: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list):
         raise RefusedError("tests: a list of {name, match, events}")
     for test in value:
-        right = isinstance(test, dict) and set(test) == {"name", "match", "events"}
+        right = isinstance(test, dict) and {"name", "match", "events"} <= set(test)
+        right = right and not set(test) - {"name", "match", "events", "lists"}
         right = right and isinstance(test["match"], bool | int) and isinstance(test["events"], list)
         if not right or not all(isinstance(event, dict) for event in test["events"]):
-            raise RefusedError("tests: each has a name, match (true, false or a number) and a list of events")
+            raise RefusedError(
+                "tests: each has a name, match (true, false or a number), a list of events, "
+                "and lists where it needs them"
+            )
     return tuple(value)
-
-
-def _digest(document: object) -> str:
-    """Hash of the rule as parsed, so that neither comments nor layout change a version."""
-    plain = json.dumps(document, sort_keys=True, default=str)
-    return hashlib.sha256(plain.encode()).hexdigest()[:12]
 
 
 def _reason(error: Exception) -> str:
@@ -204,74 +225,3 @@ def _reason(error: Exception) -> str:
             "with `and` or `and not`)"
         )
     return text if isinstance(error, ValueError) else f"not a valid Sigma rule: {text}"
-
-
-def _clashes(rules: Iterable[Rule]) -> Iterator[tuple[str, str]]:
-    for attribute in ("id", "key"):
-        counted = Counter(getattr(rule, attribute) for rule in rules)
-        for rule in rules:
-            value = getattr(rule, attribute)
-            if counted[value] > 1 and (attribute == "id" or rule.key != rule.id):
-                what = "id" if attribute == "id" else "name"
-                yield rule.path, f"{rule.title}: another rule has the {what} {value}: give it one of its own"
-
-
-def _by_name(rules: Iterable[Rule]) -> dict[str, Rule]:
-    return {name: rule for rule in rules for name in (rule.id, rule.key)}
-
-
-def _dangling(rules: Sequence[Rule]) -> Iterator[tuple[str, str]]:
-    by_name = _by_name(rules)
-    for rule in rules:
-        for name in rule.used:
-            base = by_name.get(name)
-            if base is None:
-                yield rule.path, f"{rule.title}: it refers to the rule {name!r}, which is not loaded"
-            elif base.tree is None or (base.absences and rule.absences):
-                yield (
-                    rule.path,
-                    f"{rule.title}: {name!r} is itself about several events; refer to plain rules",
-                )
-        if not rule.level and rule.key == rule.id:
-            yield (
-                rule.path,
-                f"{rule.title}: it has neither a level ({', '.join(LEVELS)}) nor a name",
-            )
-
-
-def _rule_set(rules: Sequence[Rule], fields: Fields) -> RuleSet:
-    """Decide which rules report on their own, and fold versions of bases into their users.
-
-    A rule without a level is a building block and never reports, even under ``generate``.
-    """
-    by_name = _by_name(rules)
-    fed = {by_name[name].id for rule in rules for name in rule.used}
-    loud = {
-        by_name[name].id
-        for rule in rules
-        if rule.correlation is not None and rule.correlation.generate
-        for name in rule.used
-    }
-    done = [
-        dataclasses.replace(
-            rule,
-            version=_version(rule, by_name),
-            level=rule.level or "informational",
-            generate=bool(rule.level) and (rule.id not in fed or rule.id in loud),
-        )
-        for rule in rules
-    ]
-    ordered = tuple(sorted(done, key=lambda rule: (rule.path, rule.key)))
-    named = {column.name for rule in ordered for column in _columns(rule)}
-    keys = tuple(sorted(name.removeprefix(ATTRIBUTE) for name in named if name.startswith(ATTRIBUTE)))
-    return RuleSet(ordered, _digest([(rule.id, rule.version) for rule in ordered]), keys, fields)
-
-
-def _version(rule: Rule, by_name: Mapping[str, Rule]) -> str:
-    return _digest([rule.version, *(_version(by_name[name], by_name) for name in rule.used)])
-
-
-def _columns(rule: Rule) -> Iterator[Column]:
-    if rule.tree is not None:
-        yield from columns(rule.tree)
-    yield from related_columns(rule)

@@ -39,9 +39,12 @@ from sigma.types import (
 )
 
 from detectors.base import Fields
+from detectors.sigma.elements import EVERY_VALUE
 from detectors.sigma.frame import Matcher
+from detectors.sigma.refusal import RefusedError
 from detectors.sigma.search import text_pattern
 from detectors.sigma.tree import (
+    ATTRIBUTE,
     Column,
     Leaf,
     Network,
@@ -58,8 +61,6 @@ from detectors.sigma.tree import (
     all_of,
     any_of,
 )
-
-ATTRIBUTE = "attributes."
 
 OPERATION = "gen_ai.operation.name"
 OPERATIONS = {
@@ -91,26 +92,28 @@ class _QuietRE2(RE2RegexEngine):
 POLICY = SigmaPolicy(regex_engine=_QuietRE2())
 
 
-class RefusedError(ValueError):
-    """A rule asks for something that would not be judged as it is written; says what to do."""
-
-
 @dataclass(frozen=True)
 class Parser:
-    """Turns one condition of pySigma into a tree over ``fields``."""
+    """Turns one condition of pySigma into a tree over ``fields``.
+
+    ``every`` are the fields whose lists must match in all elements (``watchkeeper.every``).
+    """
 
     fields: Fields
+    every: frozenset[str] = frozenset()
 
     def columns(self, name: str) -> tuple[Column, ...]:
         """The columns behind a field name: itself, those of an alias, or an attribute."""
-        known = self.fields.columns
+        known, every = self.fields.columns, name in self.every
         if known.get(name) == "map":
             raise RefusedError(f"field {name}: name one key of it, as in {name}.currency")
         if name in known:
-            return (Column(name, known[name]),)
+            return (Column(name, known[name], every),)
         if name in self.fields.aliases:
-            return tuple(Column(carrier, known[carrier]) for carrier in self.fields.aliases[name])
-        return (Column(ATTRIBUTE + name.removeprefix(ATTRIBUTE), "string"),)
+            return tuple(Column(carrier, known[carrier], every) for carrier in self.fields.aliases[name])
+        if name in self.fields.derived:
+            return (Column(name, "string"),)
+        return (Column(ATTRIBUTE + name.removeprefix(ATTRIBUTE), "string", every),)
 
     def node(self, condition: Any) -> Node:
         """The tree of a parsed pySigma condition. Raises RefusedError."""
@@ -124,10 +127,7 @@ class Parser:
             case ConditionFieldEqualsValueExpression():
                 return self._field(condition.field, condition.value)
             case ConditionValueExpression():
-                raise RefusedError(
-                    f"a keyword search without a field ({_shown(condition.value)}): name the field, "
-                    "as in tool_result|contains"
-                )
+                return self._keyword(condition.value)
         raise RefusedError("the condition is empty")
 
     def condition(self, conditions: Sequence[Any]) -> Node:
@@ -138,6 +138,25 @@ class Parser:
         except pl.exceptions.ComputeError as error:
             raise RefusedError(f"its patterns together are too large: {_line(error)}") from error
         return tree
+
+    def _keyword(self, value: SigmaType) -> Node:
+        """The value anywhere in any text of the event: its text columns, lists and attributes."""
+        if isinstance(value, SigmaExpansion):
+            return any_of(self._keyword(item) for item in value.values)
+        kinds = self.fields.columns.items()
+        found = [Column(name, kind) for name, kind in kinds if kind in ("string", "enum", "list")]
+        found.append(Column(EVERY_VALUE, "string"))
+        match value:
+            case SigmaString():
+                parts = (Wild.MANY, *_parts(value), Wild.MANY)
+                cased = isinstance(value, SigmaCasedString)
+                return any_of(Text(column, (parts,), cased) for column in found)
+            case SigmaNumber():
+                parts = (Wild.MANY, str(value.number), Wild.MANY)
+                return any_of(Text(column, (parts,)) for column in found)
+            case SigmaRegularExpression():
+                return any_of(Regex(column, (_regex(value),)) for column in found)
+        raise RefusedError(f"a keyword ({_shown(value)}) is a text or a regular expression")
 
     def _field(self, name: str, value: SigmaType) -> Node:
         if isinstance(value, SigmaExpansion):
@@ -209,7 +228,7 @@ def _parts(value: SigmaString) -> Parts:
         elif isinstance(part, str):
             parts.append(part)
         else:
-            raise RefusedError(f"the placeholder %{part.name}% (modifier expand): list its values instead")
+            raise RefusedError(f"the placeholder %{part.name}% needs the modifier expand")
     return tuple(parts)
 
 

@@ -3,8 +3,9 @@
 polars keeps only 32 compiled expressions per thread, so a rule pack with more of them
 compiles every one again for every batch (half a millisecond to several each, which a
 single event feels most). Therefore the expressions over one column are first joined
-into one screen, which stays compiled, and only the rows that pass it are judged leaf by
-leaf. Short values, such as tool names, are judged once and remembered.
+into a few screens, which stay compiled, and only the rows that pass one are judged leaf by
+leaf, with the leaves of that screen. Short expressions pass often and large ones seldom, so
+they are kept apart. Short values, such as tool names, are judged once and remembered.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ from detectors.sigma.tree import Parts, Regex, Text, Wild
 MAX_REMEMBERED = 4_096
 MAX_REMEMBERED_LENGTH = 100
 
+MAX_SCREEN = 8_000
+"""Characters of a screen. Beyond some 16,000 the engine's automaton outgrows its cache, and the
+search gets a hundred times slower (measured on the shipped rules over recorded arguments)."""
+
+SIGMA, FINAL_SIGMA = "σς"
+
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -28,16 +35,33 @@ Truths = npt.NDArray[np.bool_]
 """Whether each leaf holds: a row for each value, a column for each leaf."""
 
 
-class Search:
-    """The leaves that search one column. ``source`` is the column as read or as lowered."""
+def searches(source: str, names: Mapping[Text | Regex, str]) -> list[Search]:
+    """The leaves that search one column, in groups whose screens are not too large."""
+    groups: list[dict[Text | Regex, str]] = []
+    room = 0
+    for leaf in sorted(names, key=lambda leaf: len(leaf_pattern(leaf))):
+        needed = len(leaf_pattern(leaf))
+        if not groups or needed > room:
+            groups.append({})
+            room = MAX_SCREEN
+        groups[-1][leaf] = names[leaf]
+        room -= needed
+    return [Search(source, group, f"{source}#{number}") for number, group in enumerate(groups)]
 
-    def __init__(self, source: str, names: Mapping[Text | Regex, str]) -> None:
-        self.source = source
+
+class Search:
+    """Leaves that search one column and share a screen.
+
+    ``source`` is the column as read or as lowered, ``key`` the column that ``screen`` makes.
+    """
+
+    def __init__(self, source: str, names: Mapping[Text | Regex, str], key: str) -> None:
+        self.source, self.key = source, key
         self.names = list(names.values())
         self._patterns = [leaf_pattern(leaf) for leaf in names]
         self._memory: dict[str, Truths] = {}
         found = [pl.col(source).str.contains(screen) for screen in screens(self._patterns)]
-        self.screen = pl.any_horizontal(found).fill_null(False).alias(source)
+        self.screen = pl.any_horizontal(found).fill_null(False).alias(key)
 
     def judge(self, values: pl.Series, passed: pl.Series) -> Iterator[pl.Series]:
         """Whether each leaf holds, a boolean series for each, row by row of ``values``;
@@ -94,7 +118,9 @@ def leaf_pattern(leaf: Text | Regex) -> str:
     """The leaf as one expression over its column, lowered where the leaf is not ``cased``."""
     if isinstance(leaf, Regex):
         return either([ascii_boundaries(pattern) for pattern in leaf.patterns])
-    return text_pattern(leaf.patterns if leaf.cased else tuple(map(lower, leaf.patterns)))
+    if leaf.cased:
+        return text_pattern(leaf.patterns)
+    return text_pattern(tuple(map(lower, leaf.patterns))).replace(SIGMA, f"[{SIGMA}{FINAL_SIGMA}]")
 
 
 def either(patterns: Sequence[str]) -> str:
@@ -112,8 +138,24 @@ def ascii_boundaries(pattern: str) -> str:
 
 
 def lower(parts: Parts) -> Parts:
-    """A wildcard pattern in lower case."""
-    return tuple(part.lower() if isinstance(part, str) else part for part in parts)
+    """A wildcard pattern in lower case, as polars lowers texts.
+
+    The two small sigmas become one: which of them a capital becomes depends on what stands around
+    it, and a pattern is only a part of a text.
+    """
+    return tuple(_lower(part) if isinstance(part, str) else part for part in parts)
+
+
+def _lower(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    lowered: str = pl.Series([text]).str.to_lowercase()[0]
+    return lowered.replace(FINAL_SIGMA, SIGMA)
+
+
+def sigmas(patterns: Sequence[Parts]) -> bool:
+    """Whether a small sigma is in any of the lowered patterns."""
+    return any(SIGMA in part for parts in patterns for part in parts if isinstance(part, str))
 
 
 def text_pattern(patterns: Sequence[Parts]) -> str:

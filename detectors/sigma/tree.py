@@ -20,6 +20,8 @@ class Wild(enum.Enum):
     ONE = "?"
 
 
+ATTRIBUTE = "attributes."
+
 Part = str | Wild
 Parts = tuple[Part, ...]
 """A string with wildcards; the empty tuple is the empty string."""
@@ -28,11 +30,20 @@ Parts = tuple[Part, ...]
 @dataclass(frozen=True)
 class Column:
     """A frame column. ``kind`` is one of ``detectors.base.Fields.columns``; an attribute
-    is the string column ``attributes.<key>``.
+    is the string column ``attributes.<key>``, and ``attributes.*`` all their values, a line each.
+
+    Where the column holds a list (a list column, or an attribute whose text is a JSON list), a
+    leaf holds if any element does; with ``every``, if there are elements and each one does.
     """
 
     name: str
     kind: str
+    every: bool = False
+
+    @property
+    def attribute(self) -> bool:
+        """Whether the column is an attribute's."""
+        return self.name.startswith(ATTRIBUTE)
 
     @property
     def numeric(self) -> bool:
@@ -103,7 +114,7 @@ class And:
 
 @dataclass(frozen=True)
 class Or:
-    """At least one item holds."""
+    """At least one item holds; none does where there is none."""
 
     items: tuple[Node, ...]
 
@@ -116,6 +127,9 @@ class Not:
 
 
 Node = Leaf | And | Or | Not
+
+NEVER = Or(())
+"""The condition that holds nowhere."""
 
 
 def all_of(items: Iterable[Node]) -> Node:
