@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
-from detectors.sigma import RuleError, load_rules, run_tests
-from monitor.events import Record, arrow_batch, rule_fields
-from monitor.frames import to_frame
+from detectors.sigma import RuleError, run_tests
+from monitor.rulebook import frame_of, load
 from monitor.settings import Settings
 from monitor.sources.dialect_files import DialectError, load_mappings
 from monitor.sources.redaction.columns import told
@@ -21,16 +18,12 @@ def check(settings: Settings) -> dict[str, Any]:
     faults: list[str] = []
     rules = tests = 0
     try:
-        loaded = load_rules(settings.detection.rules, rule_fields())
+        loaded = load(settings)
     except RuleError as error:
         faults += [f"{file}: {reason}" for file, reason in error.faults]
     else:
         rules = len(loaded.rules)
-
-        def frame(events: list[dict[str, Any]]) -> Any:
-            return to_frame(arrow_batch([msgspec.convert(e, Record) for e in events]), loaded.attribute_keys)
-
-        results = run_tests(loaded, frame)
+        results = run_tests(loaded, frame_of)
         tests = len(results)
         faults += [
             f"{result.path}: test {result.name!r}: expected {result.expected}, found {result.found}"

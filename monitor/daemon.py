@@ -169,8 +169,7 @@ class Prepared:
 
 def prepare(settings: Settings) -> Prepared:
     """Check rules and dialects, migrate the state database, make the local key and the login link."""
-    from detectors.sigma import load_rules
-    from monitor.events import rule_fields
+    from monitor.rulebook import load
     from monitor.sources.dialect_files import load_mappings
     from monitor.sources.keys import Keys
     from monitor.sources.redaction.values import load_key
@@ -178,7 +177,7 @@ def prepare(settings: Settings) -> Prepared:
     from monitor.store.state import State
     from monitor.web.auth import create_login_link
 
-    rules = load_rules(settings.detection.rules, rule_fields())
+    rules = load(settings)
     load_mappings(settings.edge.dialects)
     if settings.redaction.policies:
         load_key(settings.redaction_key)

@@ -8,11 +8,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from monitor.events import ARROW_SCHEMA, REPEAT_OF, REPLAYED
+from monitor.events import ARROW_SCHEMA, COLUMNS, REPEAT_OF, REPLAYED, Kind
 
 # Batches are small: handing buffers to a pool of threads costs more than it saves.
 _WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _READING = pa.ipc.IpcReadOptions(use_threads=False)
+
+
+TEXT_COLUMNS = frozenset(column.name for column in COLUMNS if column.kind is Kind.STRING)
+"""Columns that may hold JSON text, so that a rule may name a key inside."""
 
 
 def to_bytes(batch: pa.RecordBatch) -> bytes:
@@ -36,10 +40,15 @@ def to_frame(events: pa.Table | pa.RecordBatch, attribute_keys: Sequence[str] = 
     All columns of the schema but ``attributes``, then ``replayed`` (bool), ``repeat_of`` (the id
     of the event that reported the same call before) and one string column ``attributes.<key>``
     for each of ``attribute_keys``; the key ``*`` stands for the values of all of them, a line each.
+    A key ``a.b`` that an event lacks is sought as ``b`` inside its attribute, or its column, ``a``
+    that holds a JSON object.
     """
     table = pa.table(events) if isinstance(events, pa.RecordBatch) else events
     attributes = table["attributes"]
-    extra = {f"attributes.{key}": _attribute(attributes, key) for key in attribute_keys}
+    extra: dict[str, pa.ChunkedArray | pl.Series] = {}
+    for key in attribute_keys:
+        values = _attribute(attributes, key)
+        extra[f"attributes.{key}"] = _nested(table, key, values) if "." in key else values
     extra["replayed"] = pc.is_valid(pc.map_lookup(attributes, pa.scalar(REPLAYED), "last"))
     extra["repeat_of"] = pc.map_lookup(attributes, pa.scalar(REPEAT_OF), "last")
     # the metadata are the edge's fingerprints: bytes, where polars insists on text
@@ -56,6 +65,33 @@ def _attribute(attributes: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
     if key != "*":
         return pc.map_lookup(attributes, pa.scalar(key), "last")
     return pa.chunked_array([_joined(chunk) for chunk in attributes.chunks], pa.string())
+
+
+def _nested(table: pa.Table, key: str, found: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values found, and where there is none what the key's dots lead to in a JSON object."""
+    steps = key.split(".")
+    for inside in range(len(steps) - 1, 0, -1):
+        if not found.null_count:
+            break
+        parent = ".".join(steps[:inside])
+        homes = [_attribute(table["attributes"], parent)]
+        if inside == 1 and parent in TEXT_COLUMNS:
+            homes.append(table[parent])
+        for home in homes:
+            if home.null_count < len(home):
+                found = pc.coalesce(found, _inside(home, steps[inside:]))
+    return found
+
+
+def _inside(texts: pa.ChunkedArray, steps: Sequence[str]) -> pa.ChunkedArray:
+    """What stands under nested keys in texts that are JSON objects; null where nothing does."""
+    path = "$" + "".join("['" + step.replace("\\", "\\\\").replace("'", "\\'") + "']" for step in steps)
+    series = pl.from_arrow(texts)
+    assert isinstance(series, pl.Series)
+    # Only an object has keys, and most texts are none.
+    objects = pl.when(pl.col("text").str.contains(r"^\s*\{")).then(pl.col("text"))
+    values = pl.DataFrame({"text": series}).select(objects.str.json_path_match(path)).to_series()
+    return pa.chunked_array([values.to_arrow().cast(pa.string())])
 
 
 def _joined(attributes: pa.MapArray) -> pa.Array:

@@ -22,6 +22,7 @@ from detectors.sigma import RuleSet, SigmaDetector
 from monitor.events import arrow_batch
 from monitor.frames import to_frame
 from monitor.settings import Settings
+from monitor.sources.anyjson import AnyJson
 from monitor.sources.file import chunks
 from monitor.sources.gate import Gate, Rejected, Rejection
 from monitor.sources.keys import Sender
@@ -38,29 +39,27 @@ def scan(
     reject: Callable[[Path, Rejection], None],
     progress: Callable[[Path, int], None],
     learn: bool = True,
+    anything: bool = False,
 ) -> Iterator[Finding]:
     """Findings in the order of events. Refused lines go to ``reject``, their number as index.
 
+    With ``anything`` every JSON object is an event (`AnyJson`); else lines pass the daemon's gate.
     A repeated event is judged once; one with the id of another and different content is marked
     and judged, as in the daemon. What shows only by silence comes last.
     Raises RuntimeError at the end where a detector failed on the way.
     """
-    engine = Engine(
-        SigmaDetector(rules),
-        learners(settings.detection.false_alerts_per_1000_sessions) if learn else (),
-    )
+    sigma = SigmaDetector(rules)
+    engine = Engine(sigma, learners(settings.detection.false_alerts_per_1000_sessions) if learn else ())
     gate = Gate(settings.edge)
     seen = Seen()
     latest: int | None = None
     for file in files:
+        read = AnyJson(file.name).read if anything else _gated(gate)
         for chunk in chunks(file, CHUNK):
             records = []
             for item, number in zip(chunk.lines, chunk.numbers, strict=True):
                 try:
-                    record = gate.check(item, SCANNER)
-                    # In a file an event's own time is all that says when it came.
-                    record.ingested_at = min(record.timestamp, record.ingested_at)
-                    records.append(record)
+                    records.append(read(item, number))
                 except Rejected as fault:
                     reject(file, fault.at(number))
             fresh = seen.sort(records).fresh
@@ -72,10 +71,20 @@ def scan(
                 latest = max(event_time(*pair) for pair in (*([(latest, None)] if latest else []), *times))
             progress(file, chunk.behind)
     if latest is not None:
-        for now in (latest, latest + QUIET + MINUTE):
+        for now in (latest, latest + max(QUIET + MINUTE, sigma.patience)):
             yield from engine.tick(now)
     if faults := engine.take_faults():
         raise RuntimeError("; ".join(f"{name}: {fault}" for name, fault in faults))
+
+
+def _gated(gate: Gate) -> Callable[[bytes, int], Any]:
+    def read(line: bytes, _number: int) -> Any:
+        record = gate.check(line, SCANNER)
+        # In a file an event's own time is all that says when it came.
+        record.ingested_at = min(record.timestamp, record.ingested_at)
+        return record
+
+    return read
 
 
 def as_match(finding: Finding) -> dict[str, Any]:

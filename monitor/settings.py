@@ -251,6 +251,9 @@ class DetectionSettings(Section):
     """Rules, learning and the budget of false alerts."""
 
     rules: list[Path] = Field(default_factory=lambda: [shipped_rules()], description="files or folders")
+    pipelines: list[Path] = Field(
+        default_factory=list, description="pySigma processing pipelines that map foreign field names"
+    )
     batch_events: int = Field(10_000, gt=0, description="most events judged at once")
     snapshot_seconds: float = Field(5.0, gt=0, description="how often detector state is saved")
     false_alerts_per_1000_sessions: float = Field(
@@ -392,6 +395,9 @@ class Settings(BaseSettings):
     slack: SlackSettings = Field(default_factory=SlackSettings)
     own_alerts: OwnAlertSettings = Field(default_factory=OwnAlertSettings)
     containment: ContainmentSettings = Field(default_factory=ContainmentSettings)
+    lists: dict[str, list[str | int | float]] = Field(
+        default_factory=dict, description="the site's lists by name: values of the placeholders in rules"
+    )
 
     @field_validator("data")
     @classmethod

@@ -280,7 +280,7 @@ def _limit(spec: Correlation) -> int:
 
 def _hit(*kept: Any) -> Hit:
     *rest, of = kept
-    return Hit(*rest, of=tuple(of))
+    return Hit._make((*rest, tuple(of)))
 
 
 def _dump(groups: OrderedDict[Key, Group]) -> list[list[Any]]:

@@ -47,9 +47,8 @@ class SigmaDetector:
         ]
         self._in_turn: list[Judge] = [*self._gates, *self._correlations]
         self.columns = tuple(f"attributes.{key}" for key in rules.attribute_keys)
-        self._stateful: dict[str, Gate | CorrelationJudge | FollowerJudge] = {
-            _slot(judge.rule): judge for judge in (*self._gates, *self._correlations, *self._followers)
-        }
+        stateful: list[Gate | CorrelationJudge | FollowerJudge] = [*self._gates, *self._correlations]
+        self._stateful = {_slot(judge.rule): judge for judge in (*stateful, *self._followers)}
 
     def process(self, batch: Batch) -> list[Finding]:
         """Findings of all rules in row order; equal however the stream is cut.
@@ -101,6 +100,11 @@ class SigmaDetector:
             judge.tick(now)
         found = [one for follower in self._followers for one in follower.tick(now)]
         return sorted(found, key=lambda finding: finding.finding_id)
+
+    @property
+    def patience(self) -> int:
+        """Microseconds after an event at which a tick has shown every absence that it began."""
+        return max((follower.patience for follower in self._followers), default=0)
 
     @property
     def evicted(self) -> int:

@@ -10,10 +10,10 @@ import msgspec
 
 from detectors.base import Finding
 from detectors.sigma.evidence import Verdict, findings
-from detectors.sigma.following import Following
+from detectors.sigma.following import GRACE, Following
 from detectors.sigma.found import Found, keyed, named
 from detectors.sigma.groups import Key
-from detectors.sigma.rule import Rule
+from detectors.sigma.rule import MICROSECONDS, Rule
 
 
 class FollowerJudge:
@@ -35,6 +35,11 @@ class FollowerJudge:
     def evicted(self) -> int:
         """Groups given up since the process began."""
         return sum(lane.evicted for lane in self._lanes)
+
+    @property
+    def patience(self) -> int:
+        """Microseconds after which what has not come counts as absent, for certain."""
+        return self._absence.span + GRACE + MICROSECONDS
 
     def findings(self, found: Found) -> list[Finding]:
         """What time has shown not to have come, by the row that shows it."""

@@ -6,22 +6,19 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from detectors.base import LEVELS, Fields
+from detectors.base import LEVELS
 from detectors.sigma.digest import digest
 from detectors.sigma.documents import Fault
-from detectors.sigma.expand import Lists
-from detectors.sigma.filters import Filter
 from detectors.sigma.relations import related_columns
 from detectors.sigma.rule import Rule, RuleSet
+from detectors.sigma.site import Site
 from detectors.sigma.tree import ATTRIBUTE, Column, columns
 
 MAX_DEPTH = 5
 """Correlations of correlations, at most so deep."""
 
 
-def link(
-    rules: Sequence[Rule], filters: Sequence[Filter], lists: Lists, fields: Fields, faults: list[Fault]
-) -> RuleSet:
+def link(rules: Sequence[Rule], site: Site, faults: list[Fault]) -> RuleSet:
     """The rules as one set; what is wrong among them goes to ``faults``.
 
     Decides which rules report on their own, folds versions of bases into their users, and makes
@@ -30,11 +27,11 @@ def link(
     """
     faults += [*_clashes(rules), *_dangling(rules)]
     if faults:
-        return RuleSet((), "", (), fields)
+        return RuleSet((), "", (), site)
     by_name = _by_name(rules)
     faults += _circles(rules, by_name)
     if faults:
-        return RuleSet((), "", (), fields)
+        return RuleSet((), "", (), site)
     fed = {by_name[name].id for rule in rules for name in rule.used}
     loud = {
         by_name[name].id
@@ -55,14 +52,7 @@ def link(
     ordered = tuple(sorted(done, key=lambda rule: (rule.path, rule.key)))
     named = {column.name for rule in ordered for column in rule_columns(rule)}
     keys = tuple(sorted(name.removeprefix(ATTRIBUTE) for name in named if name.startswith(ATTRIBUTE)))
-    return RuleSet(
-        ordered,
-        digest([(rule.id, rule.version) for rule in ordered]),
-        keys,
-        fields,
-        lists,
-        tuple(one.document for one in filters),
-    )
+    return RuleSet(ordered, digest([(rule.id, rule.version) for rule in ordered]), keys, site)
 
 
 def _clashes(rules: Iterable[Rule]) -> Iterator[Fault]:

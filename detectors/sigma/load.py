@@ -6,6 +6,7 @@ engineer fixes them in one go.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,49 +21,68 @@ from detectors.sigma.expand import Expansion, Lists
 from detectors.sigma.extension import Extension, extension
 from detectors.sigma.filters import Filter, apply, read_filter
 from detectors.sigma.linking import link
+from detectors.sigma.mapping import Mapping as FieldMapping
+from detectors.sigma.mapping import read_pipelines
 from detectors.sigma.parse import POLICY, Parser
 from detectors.sigma.refusal import RefusedError
 from detectors.sigma.relations import correlation, pins_agent
 from detectors.sigma.rule import Correlation, Rule, RuleError, RuleSet
+from detectors.sigma.site import Site
 from detectors.sigma.tree import NEVER, Node
 
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError)
 """pySigma answers some malformed rules with Python's own errors."""
 
 
-def load_rules(paths: Sequence[Path], fields: Fields, lists: Lists | None = None) -> RuleSet:
+def load_rules(
+    paths: Sequence[Path], fields: Fields, lists: Lists | None = None, pipelines: Sequence[Path] = ()
+) -> RuleSet:
     """All rules of the files, and of the ``*.yml`` below the folders, in ``paths``.
 
-    ``lists`` are the site's, by name; they go before those that the files bring. Raises
-    RuleError with every fault found; then no rule is in force.
+    ``lists`` are the site's, by name; they go before those that the files bring. ``pipelines`` are
+    files that map foreign field names (pySigma's processing pipelines). Raises RuleError with every
+    fault found; then no rule is in force.
     """
     faults: list[Fault] = []
-    return _loaded(read(paths, faults), fields, lists or {}, faults)
+    mapping = read_pipelines(pipelines, faults)
+    return _loaded(read(paths, faults), Site(fields, lists or {}, mapping), faults)
 
 
-def load_texts(texts: Iterable[tuple[str, str]], fields: Fields, lists: Lists | None = None) -> RuleSet:
-    """The same for rules that are at hand: the file's name and the text of each."""
+def load_text(path: str, text: str, fields: Fields, lists: Lists | None = None) -> RuleSet:
+    """The same for the rules in one text, that of the file ``path``."""
     faults: list[Fault] = []
-    documents = [document for path, text in texts for document in parse(path, text, faults)]
-    return _loaded(documents, fields, lists or {}, faults)
+    documents = [*parse(path, text, faults)]
+    return _loaded(documents, Site(fields, lists or {}, read_pipelines((), faults)), faults)
 
 
-def _loaded(documents: Sequence[Document], fields: Fields, lists: Lists, faults: list[Fault]) -> RuleSet:
+def relisted(rules: RuleSet, rule: Rule, lists: Lists) -> RuleSet:
+    """The rule alone, with those that it refers to and its filters, as other lists make it."""
+    wanted = rules.alone(rule).rules
+    texts = {one.text for one in wanted}
+    filters = {name for one in wanted for name in one.filters}
+    documents = [
+        one for one in rules.documents if one.text in texts or (one.kind == "filter" and one.name in filters)
+    ]
+    site = dataclasses.replace(rules.site, lists={**rules.site.lists, **lists})
+    return _loaded(documents, site, [])
+
+
+def _loaded(documents: Sequence[Document], site: Site, faults: list[Fault]) -> RuleSet:
     shipped = _shipped(documents, faults)
-    known: Lists = {**shipped, **lists}
+    known: Lists = {**shipped, **site.lists}
     filters = _filters(documents, known, faults)
     rules: list[Rule] = []
     for document in documents:
         if document.kind in ("rule", "correlation"):
             try:
-                rules.append(_rule(document, fields, known, filters))
+                rules.append(_rule(document, site, known, filters))
             except MALFORMED as error:
                 faults.append((document.path, f"{document.name}: {_reason(error)}"))
     faults += _aimless(filters, rules)
-    linked = link(rules, filters, known, fields, faults)
+    linked = link(rules, site, faults)
     if faults:
         raise RuleError(faults)
-    return linked
+    return dataclasses.replace(linked, lists=known, documents=tuple(documents))
 
 
 def _shipped(documents: Iterable[Document], faults: list[Fault]) -> dict[str, Sequence[Any]]:
@@ -103,21 +123,22 @@ def _aimless(filters: Iterable[Filter], rules: Iterable[Rule]) -> list[Fault]:
     ]
 
 
-def _rule(document: Document, fields: Fields, lists: Lists, filters: Sequence[Filter]) -> Rule:
+def _rule(document: Document, site: Site, lists: Lists, filters: Sequence[Filter]) -> Rule:
     check_keys(document)
     content = document.content
     expansion = Expansion(lists)
-    extended = extension(content.get("watchkeeper", {}), Parser(fields))
-    parser = Parser(fields, extended.every)
+    extended = extension(content.get("watchkeeper", {}), Parser(site.fields))
+    parser = Parser(site.fields, extended.every)
     tree: Node | None = None
     related = None
     applied: list[Filter] = []
     sigma: SigmaRule | SigmaCorrelationRule
     if document.kind == "correlation":
         sigma = SigmaCorrelationRule.from_dict(content)
+        site.mapping.apply(sigma)
         related = correlation(sigma, parser)
     else:
-        sigma, tree, applied = _plain(content, parser, expansion, filters)
+        sigma, tree, applied = _plain(content, parser, expansion, filters, site.mapping)
     response = _response(content.get("response"))
     _check_together(extended, related, response)
     if sigma.id is None and sigma.name is None:
@@ -130,6 +151,7 @@ def _rule(document: Document, fields: Fields, lists: Lists, filters: Sequence[Fi
         level=str(level) if level in LEVELS else "",
         version=digest(
             [content, [one.document.content for one in applied], _used(expansion, applied, lists)]
+            + [site.mapping.version] * bool(site.mapping.version)
         ),
         path=document.path,
         text=document.text,
@@ -153,7 +175,11 @@ def _rule(document: Document, fields: Fields, lists: Lists, filters: Sequence[Fi
 
 
 def _plain(
-    content: dict[str, Any], parser: Parser, lists: Expansion, filters: Sequence[Filter]
+    content: dict[str, Any],
+    parser: Parser,
+    lists: Expansion,
+    filters: Sequence[Filter],
+    mapping: FieldMapping,
 ) -> tuple[SigmaRule, Node, list[Filter]]:
     """A rule with a detection, its filters joined to it; one that lacks a list holds nowhere."""
     filled = {**content, "detection": lists.detection(content.get("detection"))}
@@ -161,6 +187,7 @@ def _plain(
         filled["detection"] = {"nothing": {"event_id": ""}, "condition": "nothing"}
     sigma = SigmaRule.from_dict(filled, policy=POLICY)
     applied = apply(filters, sigma)
+    mapping.apply(sigma)
     tree = parser.condition([condition.parsed for condition in sigma.detection.parsed_condition])
     return sigma, NEVER if lists.missing else tree, applied
 

@@ -10,6 +10,7 @@ from typing import Any
 from detectors.base import Fields
 from detectors.sigma.documents import Document
 from detectors.sigma.expand import Lists
+from detectors.sigma.site import Site
 from detectors.sigma.tree import Column, Node
 
 MICROSECONDS = 1_000_000
@@ -134,15 +135,20 @@ class Rule:
 class RuleSet:
     """All rules in force. ``hash`` changes with any of them; ``attribute_keys`` are the keys
     of ``attributes`` that rules name, each read from frame column ``attributes.<key>`` (``*`` for
-    all values). ``lists`` are the lists of site and files; ``filters`` the filter documents.
+    all values). ``lists`` are those of the files with those of the site; ``documents`` what the files held.
     """
 
     rules: tuple[Rule, ...]
     hash: str
     attribute_keys: tuple[str, ...]
-    fields: Fields = field(compare=False)
+    site: Site = field(compare=False)
     lists: Lists = field(default_factory=dict, compare=False)
-    filters: tuple[Document, ...] = field(default=(), compare=False)
+    documents: tuple[Document, ...] = field(default=(), compare=False)
+
+    @property
+    def fields(self) -> Fields:
+        """The fields that its rules may name."""
+        return self.site.fields
 
     def get(self, name: str) -> Rule | None:
         """The rule with this id or name, or None."""

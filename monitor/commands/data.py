@@ -49,25 +49,38 @@ def replay(context: click.Context, files: tuple[Path, ...], live: bool, as_json:
 
 @click.command()
 @FILES
-@click.option("--rules", type=click.Path(exists=True, path_type=Path), multiple=True, help="Rule files.")
-@click.option("--learn/--rules-only", default=True, help="Judge with the learning detectors too.")
+@click.option(
+    "--rules",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="Judge by these rules alone, any JSON objects: keys that are no column are attributes.",
+)
+@click.option(
+    "--learn/--rules-only",
+    default=None,
+    help="Judge with the learning detectors too; the default where no --rules are given.",
+)
 @AS_JSON
 @click.pass_context
 def scan(
-    context: click.Context, files: tuple[Path, ...], rules: tuple[Path, ...], learn: bool, as_json: bool
+    context: click.Context,
+    files: tuple[Path, ...],
+    rules: tuple[Path, ...],
+    learn: bool | None,
+    as_json: bool,
 ) -> None:
     """Judge recorded NDJSON (gzip too) with no daemon; with --json one object per match.
 
-    Exit code 1 if any line could not be judged.
+    The time of an event is its timestamp, else that of the line before. Exit code 1 if any line
+    could not be judged.
     """
-    from detectors.sigma import load_rules
     from monitor import scan as scanning
-    from monitor.events import rule_fields
     from monitor.progress import file_progress
+    from monitor.rulebook import load
     from monitor.tables import findings_page, show
 
     settings = settings_of(context)
-    loaded = load_rules(list(rules) or settings.detection.rules, rule_fields())
+    loaded = load(settings, rules)
     refused = []
 
     def reject(file: Path, fault: Any) -> None:
@@ -76,7 +89,9 @@ def scan(
 
     with file_progress(files) as advance:
         found = []
-        for finding in scanning.scan(settings, loaded, files, reject, advance, learn):
+        for finding in scanning.scan(
+            settings, loaded, files, reject, advance, not rules if learn is None else learn, bool(rules)
+        ):
             match = scanning.as_match(finding)
             if as_json:
                 click.echo(json.dumps(match))

@@ -7,15 +7,14 @@ import socket
 import threading
 from typing import Any
 
-from detectors.sigma import load_rules
 from monitor.alerting.alerts import AlertDesk
 from monitor.alerting.own import own_finding
-from monitor.events import rule_fields
 from monitor.faults import expected
 from monitor.pipeline import Keep
 from monitor.processes.beginning import GAP, GAP_TITLE, told_unstored
 from monitor.processes.common import Server, begin, show_life, web_server
 from monitor.response.orders import OrderDesk
+from monitor.rulebook import load
 from monitor.scheduler import start_scheduler
 from monitor.settings import Settings
 from monitor.sources.room import free_bytes
@@ -43,7 +42,7 @@ def run(settings: Settings, sock: socket.socket) -> None:
     # Pages, API and people's orders must work while ClickHouse is down.
     store = LateStore(settings)
     readers = Readers(store)
-    rules = load_rules(settings.detection.rules, rule_fields())
+    rules = load(settings)
     alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)
     orders = OrderDesk(
         state,

@@ -11,11 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from detectors.engine import Engine
 from detectors.registry import learners
-from detectors.sigma import RuleSet, SigmaDetector, load_rules
+from detectors.sigma import RuleSet, SigmaDetector
 from monitor.alerting.alerts import AlertDesk
 from monitor.alerting.outbox import Outbox
 from monitor.alerting.own import own_finding
-from monitor.events import rule_fields
 from monitor.pipeline import Watch
 from monitor.processes.beginning import GAP, GAP_TITLE, beginning, told
 from monitor.processes.common import begin, show_life
@@ -23,6 +22,7 @@ from monitor.processes.selfwatching import SelfWatching
 from monitor.response.containment import SilenceProof
 from monitor.response.orders import OrderDesk
 from monitor.response.worker import OrderWorker
+from monitor.rulebook import load
 from monitor.settings import Settings
 from monitor.sources.spool import MissingSegmentError, SpoolReader
 from monitor.store.positions import Positions
@@ -54,7 +54,7 @@ def run(settings: Settings, console_url: str) -> None:
     """
     stop = begin(settings, "detection")
     state = State(settings.state_file)
-    rules = load_rules(settings.detection.rules, rule_fields())
+    rules = load(settings)
     alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)
     orders = OrderDesk(
         state,

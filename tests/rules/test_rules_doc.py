@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from detectors.sigma import load_rules, run_tests
-from monitor.events import Record, arrow_batch, rule_fields
-from monitor.frames import to_frame
+from monitor.events import rule_fields
+from monitor.rulebook import frame_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
@@ -21,12 +20,7 @@ EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 def test_an_example_loads_and_passes_its_own_tests(example: str, tmp_path: Path) -> None:
     (tmp_path / "example.yml").write_text(example, encoding="utf-8")
     rules = load_rules([tmp_path], rule_fields())
-    results = run_tests(
-        rules,
-        lambda events: to_frame(
-            arrow_batch([msgspec.convert(event, Record) for event in events]), rules.attribute_keys
-        ),
-    )
+    results = run_tests(rules, frame_of)
     assert [result.name for result in results if not result.passed] == []
 
 

@@ -7,15 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import polars as pl
 import pytest
 
 from detectors.base import LEVELS, Batch
 from detectors.sigma import Rule, RuleSet, SigmaDetector, TestResult, load_rules, run_tests
 from detectors.sigma.testing import test_events as whole_events
-from monitor.events import Record, arrow_batch, rule_fields
-from monitor.frames import to_frame
+from monitor.events import rule_fields
+from monitor.rulebook import frame_of
 
 RULES = Path(__file__).parents[2] / "rules"
 
@@ -25,13 +23,8 @@ def shipped() -> RuleSet:
     return load_rules([RULES], rule_fields())
 
 
-def as_frame(events: list[dict[str, Any]]) -> pl.DataFrame:
-    records = [msgspec.convert(event, Record) for event in events]
-    return to_frame(arrow_batch(records), shipped().attribute_keys)
-
-
 REPORTING = [rule for rule in shipped().rules if rule.generate]
-RESULTS = run_tests(shipped(), as_frame)
+RESULTS = run_tests(shipped(), frame_of)
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: f"{result.title}: {result.name}")
@@ -165,7 +158,7 @@ def working_day(job: str, sessions: int = 8) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("job", HEALTHY)
 def test_a_healthy_business_agent_trips_no_rule_of_level_high(job: str) -> None:
     events = whole_events(working_day(job), shipped())
-    findings = SigmaDetector(shipped()).process(Batch(as_frame(events)))
+    findings = SigmaDetector(shipped()).process(Batch(frame_of(shipped(), events)))
     assert [finding.reason for finding in findings if finding.level in ("high", "critical")] == []
 
 
@@ -173,7 +166,7 @@ def test_no_rule_of_the_pack_is_left_without_an_explanation() -> None:
     for rule in REPORTING:
         for test in rule.tests:
             if test["match"]:
-                frame = as_frame(whole_events(test["events"], shipped()))
+                frame = frame_of(shipped(), whole_events(test["events"], shipped()))
                 findings = SigmaDetector(shipped().alone(rule)).process(Batch(frame))
                 told = [finding for finding in findings if finding.rule_id == rule.id]
                 assert all(finding.evidence["conditions"] and finding.reason for finding in told)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars as pl
 
 from detectors.base import Batch, Finding
-from detectors.sigma import RuleError, RuleSet, SigmaDetector, load_rules
+from detectors.sigma import RuleError, RuleSet, SigmaDetector
+from detectors.sigma.load import load_text
 from monitor.events import Record, arrow_batch, rule_fields
 from monitor.frames import to_frame
 from tests.builders import frame
@@ -22,10 +21,7 @@ ID = "6b1f0c52-0000-4000-8000-{:012d}"
 
 def rules(text: str) -> RuleSet:
     """The rule set of one file's text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "rules.yml")
-        path.write_text(text, encoding="utf-8")
-        return load_rules([path], rule_fields())
+    return load_text("rules.yml", text, rule_fields())
 
 
 def faults(text: str) -> list[str]:

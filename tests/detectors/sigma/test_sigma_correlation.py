@@ -200,7 +200,8 @@ def test_the_id_hangs_on_rule_group_and_first_event() -> None:
 
 def spec(kind: str = "event_count", threshold: int = 2, bases: int = 1) -> Correlation:
     references = tuple(Reference(f"r{n}", ()) for n in range(bases))
-    return Correlation(kind, references, ("session_id",), 60 * MICROSECONDS, threshold)
+    every = (frozenset(range(bases)),)
+    return Correlation(kind, references, ("session_id",), 60 * MICROSECONDS, threshold, alternatives=every)
 
 
 def hit(at: float, base: int = 0) -> Hit:

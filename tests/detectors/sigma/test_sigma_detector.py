@@ -188,7 +188,7 @@ def test_a_rules_own_tests_tell_what_they_expected_and_got() -> None:
 ---
 """
     rule_set = rules(SHELL + tests)
-    results = run_tests(rule_set, lambda events: from_dicts(rule_set, events))
+    results = run_tests(rule_set, from_dicts)
     assert [(result.name, result.found, result.passed) for result in results] == [
         ("hit", 1, True),
         ("wrong", 1, False),
