@@ -15,7 +15,6 @@ from detectors.sigma.documents import Fault
 from detectors.sigma.parse import POLICY
 from detectors.sigma.refusal import RefusedError
 
-
 UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError, SigmaError)
 
 
