@@ -8,13 +8,14 @@ for in each batch, and only they are taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from detectors.sigma.tree import ATTRIBUTE, Leaf, Null, Same
+from detectors.sigma.tree import ATTRIBUTE, Leaf, Null
 
 EVERY_VALUE = ATTRIBUTE + "*"
 """The column that holds the values of all attributes, a line each."""
@@ -25,55 +26,29 @@ MAX_BRACKETS = 500
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 
-Judge = Callable[[Leaf], pl.Expr]
+Truths = npt.NDArray[np.bool_]
 
 
-class Elements:
-    """The leaves that may hold for an element. ``prepare`` are the expressions that ``judge`` reads."""
+def widen(
+    name: str, leaves: Sequence[Leaf], values: pl.Series, truths: Truths, judge: Callable[[pl.Series], Truths]
+) -> None:
+    """Add to ``truths`` (a row a leaf, a column a value) what holds for elements of the values.
 
-    def __init__(
-        self, names: Mapping[Leaf, str], judge: Judge, prepare: Mapping[str, Sequence[pl.Expr]]
-    ) -> None:
-        self._judged: dict[str, list[pl.Expr]] = {}
-        self._every: dict[str, bool] = {}
-        self._prepare = prepare
-        for leaf, name in names.items():
-            column = leaf.column
-            if column.attribute and column.name != EVERY_VALUE and not isinstance(leaf, Null | Same):
-                self._judged.setdefault(column.name, []).append(judge(leaf).alias(name))
-                self._every[name] = column.every
-
-    def widen(self, read: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
-        """``truth`` (a boolean column a leaf, a row an event) with what holds for elements of ``read``."""
-        changed = []
-        for column, judged in self._judged.items():
-            rows = read[column].str.starts_with("[").fill_null(False).arg_true().to_numpy()
-            if rows.size:
-                owners, texts = _taken_apart(read[column].gather(rows).to_list(), rows)
-                small = pl.DataFrame({column: pl.Series(texts, dtype=pl.String)})
-                held = small.select(self._prepare[column]).select(judged)
-                changed += [self._widened(truth[one.name], one, rows, owners) for one in held.get_columns()]
-        return truth.with_columns(changed) if changed else truth
-
-    def _widened(self, whole: pl.Series, held: pl.Series, rows: np.ndarray, owners: np.ndarray) -> pl.Series:
-        truth = whole.to_numpy().copy()
-        any_holds = np.isin(rows, owners[held.to_numpy()])
-        if self._every[held.name]:
-            truth[rows] = any_holds & ~np.isin(rows, owners[~held.to_numpy()])
-        else:
-            truth[rows] |= any_holds
-        return pl.Series(whole.name, truth)
-
-
-def _taken_apart(values: Sequence[str], rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The row and the text of each element; a text that only looks like a list is its own element."""
-    owners: list[int] = []
-    texts: list[str] = []
-    for row, value in zip(rows.tolist(), values, strict=True):
-        found = elements(value)
-        owners += [row] * len(found)
-        texts += found
-    return np.array(owners, dtype=np.int64), texts
+    ``judge`` gives the truths of other values of the same column.
+    """
+    listed = values.str.starts_with("[").arg_true().to_list() if name != EVERY_VALUE else []
+    for place in listed:
+        found = elements(values[place])
+        if found == [values[place]]:
+            continue
+        held = judge(pl.Series(name, found, dtype=pl.String)) if found else np.zeros((len(leaves), 0), bool)
+        for number, leaf in enumerate(leaves):
+            if isinstance(leaf, Null):
+                continue
+            if leaf.column.every:
+                truths[number, place] = bool(found) and held[number].all()
+            else:
+                truths[number, place] |= held[number].any()
 
 
 def elements(value: str) -> list[str]:

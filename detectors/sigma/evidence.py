@@ -12,7 +12,7 @@ import polars as pl
 from detectors.base import MAX_EVENT_IDS, Finding, stable_id
 from detectors.sigma.frame import Matches
 from detectors.sigma.rule import MICROSECONDS, Correlation, Rule
-from detectors.sigma.search import ascii_boundaries, either, text_pattern
+from detectors.sigma.search import compiled, either, text_pattern
 from detectors.sigma.tree import Leaf, Regex, Text, asserted, describe
 from detectors.sigma.windows import Hit
 
@@ -144,9 +144,8 @@ def _matched(held: Sequence[Leaf], row: Row, limit: int) -> dict[str, Any]:
 def _excerpt(value: str, leaf: Leaf, limit: int) -> str:
     if len(value) <= limit:
         return value
-    place = pl.Series([value]).str.find(either(_expressions(leaf)))[0] if _expressions(leaf) else 0
-    # polars counts bytes, the cut counts characters.
-    before = len(value.encode()[: place or 0].decode(errors="ignore"))
+    first = compiled(either(_expressions(leaf))).search(value) if _expressions(leaf) else None
+    before = first.start() if first else 0
     start = max(0, min(before - limit // 4, len(value) - limit + 2))
     end = start + limit - 2
     return f"{'…' if start else ''}{value[start:end]}{'…' if end < len(value) else ''}"
@@ -155,7 +154,7 @@ def _excerpt(value: str, leaf: Leaf, limit: int) -> str:
 def _expressions(leaf: Leaf) -> list[str]:
     """The leaf's patterns, each as a regular expression; none for leaves that search no text."""
     if isinstance(leaf, Regex):
-        return [ascii_boundaries(pattern) for pattern in leaf.patterns]
+        return [*leaf.patterns]
     if isinstance(leaf, Text):
         return [("" if leaf.cased else "(?i)") + text_pattern((parts,)) for parts in leaf.patterns]
     return []
@@ -165,8 +164,9 @@ def _narrowed(leaf: Leaf, value: Any) -> Leaf:
     """The leaf with only those of its patterns that matched, so that the analyst sees which."""
     if not isinstance(leaf, Text | Regex) or len(leaf.patterns) == 1:
         return leaf
-    texts = pl.Series([text for text in (value if isinstance(value, list) else [value]) if text is not None])
-    matched = [bool(texts.str.contains(pattern).any()) for pattern in _expressions(leaf)]
+    texts = [text for text in (value if isinstance(value, list) else [value]) if text is not None]
+    found = [compiled(pattern) for pattern in _expressions(leaf)]
+    matched = [any(one.search(text) for text in texts) for one in found]
     if isinstance(leaf, Regex):
         return Regex(leaf.column, tuple(compress(leaf.patterns, matched)))
     return Text(leaf.column, tuple(compress(leaf.patterns, matched)), leaf.cased)

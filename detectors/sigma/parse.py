@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 from sigma.conditions import (
     ConditionAND,
     ConditionFieldEqualsValueExpression,
@@ -42,7 +41,7 @@ from detectors.base import Fields
 from detectors.sigma.elements import EVERY_VALUE
 from detectors.sigma.frame import Matcher
 from detectors.sigma.refusal import RefusedError
-from detectors.sigma.search import text_pattern
+from detectors.sigma.search import PatternError, compiled, text_pattern
 from detectors.sigma.tree import (
     ATTRIBUTE,
     Column,
@@ -135,7 +134,7 @@ class Parser:
         tree = any_of(self.node(condition) for condition in conditions)
         try:
             Matcher([tree])
-        except pl.exceptions.ComputeError as error:
+        except PatternError as error:
             raise RefusedError(f"its patterns together are too large: {_line(error)}") from error
         return tree
 
@@ -184,8 +183,8 @@ class Parser:
                 return Not(self._operation(SigmaExists(True)))
             case _:
                 raise RefusedError(f"field {OPERATION}: compare it with a string")
-        names = pl.Series(list(OPERATIONS)).str.contains(pattern)
-        kinds = {kind for kind, hit in zip(OPERATIONS.values(), names, strict=True) if hit}
+        sought = compiled(pattern)
+        kinds = {kind for name, kind in OPERATIONS.items() if sought.search(name)}
         if not kinds:
             known = ", ".join(OPERATIONS)
             raise RefusedError(f"field {OPERATION}: {_shown(value)} is none of the operations {known}")
@@ -271,8 +270,8 @@ def _regex(value: SigmaRegularExpression) -> str:
     flags = "".join(sorted(value.sigma_to_re_flag[flag] for flag in value.flags))
     pattern = (f"(?{flags})" if flags else "") + str(value.regexp)
     try:
-        pl.Series([""]).str.contains(pattern)
-    except pl.exceptions.ComputeError as error:
+        compiled(pattern)
+    except PatternError as error:
         raise RefusedError(
             f"the regular expression {pattern[:120]!r} is not valid: {_line(error)}"
         ) from error

@@ -1,123 +1,120 @@
-"""Searching a column by regular expression, for all rules together.
+"""Searching a text column by regular expression, for all rules together, with RE2.
 
-polars keeps only 32 compiled expressions per thread, so a rule pack with more of them
-compiles every one again for every batch (half a millisecond to several each, which a
-single event feels most). Therefore the expressions over one column are first joined
-into a few screens, which stay compiled, and only the rows that pass one are judged leaf by
-leaf, with the leaves of that screen. Short expressions pass often and large ones seldom, so
-they are kept apart. Short values, such as tool names, are judged once and remembered.
+RE2 is what ClickHouse searches with, and what pySigma checks expressions with: linear in the text
+whatever the expression, so that no hostile text can stop it. Its filter looks for the literal
+parts of all expressions in one pass and tries only those expressions whose parts are there. Where
+every leaf has a literal part, polars first sorts out the texts that hold none of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import re2
 
 from detectors.sigma.tree import Parts, Regex, Text, Wild
 
-MAX_REMEMBERED = 4_096
-MAX_REMEMBERED_LENGTH = 100
-
-MAX_SCREEN = 8_000
-"""Characters of a screen. Beyond some 16,000 the engine's automaton outgrows its cache, and the
-search gets a hundred times slower (measured on the shipped rules over recorded arguments)."""
-
 SIGMA, FINAL_SIGMA = "σς"
 
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+SMALLEST_SCREENED = 3
+"""Characters: a shorter literal stands in too many texts for a screen to be worth its time."""
+
+MAX_SCREEN = 100_000
+"""Characters of a screen; polars compiles it for each batch in which others came between."""
+
+MEMORIES = (8 << 20, 64 << 20)
+"""Bytes that one expression may take, the first that is enough. With less, the large ones among the
+shipped rules lose their automaton over and over, and search 15 times slower (measured)."""
 
 
-Truths = npt.NDArray[np.bool_]
-"""Whether each leaf holds: a row for each value, a column for each leaf."""
-
-
-def searches(source: str, names: Mapping[Text | Regex, str]) -> list[Search]:
-    """The leaves that search one column, in groups whose screens are not too large."""
-    groups: list[dict[Text | Regex, str]] = []
-    room = 0
-    for leaf in sorted(names, key=lambda leaf: len(leaf_pattern(leaf))):
-        needed = len(leaf_pattern(leaf))
-        if not groups or needed > room:
-            groups.append({})
-            room = MAX_SCREEN
-        groups[-1][leaf] = names[leaf]
-        room -= needed
-    return [Search(source, group, f"{source}#{number}") for number, group in enumerate(groups)]
+class PatternError(ValueError):
+    """An expression that RE2 does not take."""
 
 
 class Search:
-    """Leaves that search one column and share a screen.
+    """Leaves that search one column: ``source``, as read or as lowered.
 
-    ``source`` is the column as read or as lowered, ``key`` the column that ``screen`` makes.
+    ``places`` says where each of them stands among the leaves of the column. Raises PatternError.
     """
 
-    def __init__(self, source: str, names: Mapping[Text | Regex, str], key: str) -> None:
-        self.source, self.key = source, key
-        self.names = list(names.values())
-        self._patterns = [leaf_pattern(leaf) for leaf in names]
-        self._memory: dict[str, Truths] = {}
-        found = [pl.col(source).str.contains(screen) for screen in screens(self._patterns)]
-        self.screen = pl.any_horizontal(found).fill_null(False).alias(key)
+    def __init__(self, source: str, places: Mapping[Text | Regex, int]) -> None:
+        self.source = source
+        self._places = np.array(list(places.values()))
+        self._filter = re2.Filter()
+        for leaf in places:
+            _add(self._filter, leaf_pattern(leaf))
+        self._filter.Compile()
+        self._screen = _screen(places)
 
-    def judge(self, values: pl.Series, passed: pl.Series) -> Iterator[pl.Series]:
-        """Whether each leaf holds, a boolean series for each, row by row of ``values``;
-        ``passed`` says which rows passed the screen.
-        """
-        rows = np.flatnonzero(passed.to_numpy())
-        nothing = pl.repeat(False, len(values), eager=True)
-        if not rows.size:
-            yield from (nothing.alias(name) for name in self.names)
+    def judge(self, values: pl.Series, truths: npt.NDArray[np.bool_]) -> None:
+        """Fill in which of the leaves hold for which of the values, none of them null."""
+        if self._screen is None:
+            rows: Iterable[int] = range(len(values))
+        else:
+            rows = np.flatnonzero(values.str.contains(self._screen).to_numpy()).tolist()
+            values = values.gather(rows)
+        for row, text in zip(rows, values.to_list(), strict=True):
+            found = self._filter.Match(text)
+            if found:
+                truths[self._places[found], row] = True
+
+
+def compiled(pattern: str) -> Any:
+    """The expression by itself, as ``re2.compile`` gives it. Raises PatternError."""
+    for memory in MEMORIES:
+        try:
+            return re2.compile(pattern, _options(memory))
+        except re2.error as error:
+            fault = error
+    raise PatternError(" ".join(str(fault).split())) from fault
+
+
+def _add(filters: re2.Filter, pattern: str) -> None:
+    for memory in MEMORIES:
+        try:
+            filters.Add(pattern, _options(memory))
             return
-        picked = values.gather(rows)
-        distinct = picked.unique()
-        long = (distinct.str.len_bytes() > MAX_REMEMBERED_LENGTH).any()
-        remembered = len(distinct) <= MAX_REMEMBERED and not long
-        truths = self._remembered(picked, distinct.to_list()) if remembered else self._searched(picked)
-        for name, truth in zip(self.names, truths.T, strict=True):
-            if not truth.any():
-                yield nothing.alias(name)
-                continue
-            every = np.zeros(len(values), bool)
-            every[rows] = truth
-            yield pl.Series(name, every)
-
-    def _searched(self, values: pl.Series) -> Truths:
-        return np.column_stack([values.str.contains(pattern).to_numpy() for pattern in self._patterns])
-
-    def _remembered(self, values: pl.Series, distinct: list[str]) -> Truths:
-        new = [value for value in distinct if value not in self._memory]
-        if new:
-            if len(self._memory) + len(new) > MAX_REMEMBERED:
-                self._memory.clear()
-                new = distinct
-            self._memory.update(zip(new, self._searched(pl.Series(new)), strict=True))
-        return np.stack([self._memory[value] for value in values.to_list()])
+        except re2.error as error:
+            fault = error
+    raise PatternError(f"RE2 does not take the expression {pattern[:200]!r}") from fault
 
 
-def screens(patterns: Sequence[str]) -> list[str]:
-    """The patterns joined into as few expressions as compile within the engine's size limit.
+def _options(memory: int) -> re2.Options:
+    options = re2.Options()
+    options.max_mem = memory
+    options.log_errors = False
+    options.never_capture = True
+    return options
 
-    Raises polars.exceptions.ComputeError where one of them does not compile by itself.
-    """
-    joined = either(patterns)
-    try:
-        pl.Series([""]).str.contains(joined)
-    except pl.exceptions.ComputeError:
-        if len(patterns) == 1:
-            raise
-        half = len(patterns) // 2
-        return screens(patterns[:half]) + screens(patterns[half:])
-    return [joined]
+
+def _screen(leaves: Iterable[Text | Regex]) -> str | None:
+    """One expression that is found wherever any leaf holds; None where a leaf has no literal for it."""
+    literals = []
+    for leaf in leaves:
+        if isinstance(leaf, Regex):
+            return None
+        literals += [max(_literals(leaf, parts), key=len, default="") for parts in leaf.patterns]
+    if min(map(len, literals)) < SMALLEST_SCREENED or sum(map(len, literals)) > MAX_SCREEN:
+        return None
+    return "|".join(map(re.escape, dict.fromkeys(literals)))
+
+
+def _literals(leaf: Text, parts: Parts) -> Iterator[str]:
+    for part in parts if leaf.cased else lower(parts):
+        if isinstance(part, str):
+            # of the two small sigmas either may stand in the text
+            yield from [part] if leaf.cased else part.split(SIGMA)
 
 
 def leaf_pattern(leaf: Text | Regex) -> str:
     """The leaf as one expression over its column, lowered where the leaf is not ``cased``."""
     if isinstance(leaf, Regex):
-        return either([ascii_boundaries(pattern) for pattern in leaf.patterns])
+        return either(leaf.patterns)
     if leaf.cased:
         return text_pattern(leaf.patterns)
     return text_pattern(tuple(map(lower, leaf.patterns))).replace(SIGMA, f"[{SIGMA}{FINAL_SIGMA}]")
@@ -126,15 +123,6 @@ def leaf_pattern(leaf: Text | Regex) -> str:
 def either(patterns: Sequence[str]) -> str:
     """Expressions as one that is found where any of them is; flags stay each one's own."""
     return patterns[0] if len(patterns) == 1 else "|".join(f"(?:{pattern})" for pattern in patterns)
-
-
-def ascii_boundaries(pattern: str) -> str:
-    r"""The expression with ``\b`` seen by ASCII words, as PCRE, RE2 and so ClickHouse see it.
-
-    It is also what keeps the search fast: with Unicode boundaries the engine leaves its
-    automaton at the first letter beyond ASCII (six times slower on recorded agents).
-    """
-    return _ESCAPE.sub(lambda found: r"(?-u:\b)" if found[1] == "b" else found[0], pattern)
 
 
 def lower(parts: Parts) -> Parts:

@@ -66,7 +66,7 @@ def on_the_stream(events: Sequence[Event], trees: Sequence[Node]) -> list[list[b
     keys = {column.name.removeprefix("attributes.") for tree in trees for column in columns(tree)
             if column.attribute}  # fmt: skip
     matches = Matcher(trees).match(to_frame(table(events), sorted(keys)))
-    return [list(row) for row in matches.hits.rows()]
+    return [[row in matches.rows(place) for place in range(len(trees))] for row in range(len(events))]
 
 
 def in_sql(client: Client, events: Sequence[Event], trees: Sequence[Node]) -> list[list[bool]]:
