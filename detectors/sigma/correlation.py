@@ -26,13 +26,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectors.sigma.relations import COUNTS, MAX_THRESHOLD, TEMPORAL
 from detectors.sigma.rule import MICROSECONDS, Correlation
-from detectors.sigma.windows import Hit, thins, time, window
+from detectors.sigma.windows import Hit, thinning, time, window
 
 LATENESS = 600 * MICROSECONDS
 """How far behind its group's newest window a hit may arrive and still be judged."""
@@ -53,10 +52,11 @@ Key = tuple[str, ...]
 class Group:
     """The hits of one group, in time order, and the time up to which they were reported."""
 
-    __slots__ = ("hits", "reported", "touched")
+    __slots__ = ("bases", "hits", "reported", "touched")
 
     def __init__(self, touched: int) -> None:
         self.hits: list[Hit] = []
+        self.bases = 0  # a bit for each rule that ever hit here
         self.reported: int | None = None
         self.touched = touched
 
@@ -112,6 +112,9 @@ class Correlator:
         self._temporal = spec.kind in TEMPORAL
         self._limit = _limit(spec)
         self._complete = window(spec)
+        self._thins = thinning(spec)
+        self._wanted = [sum(1 << base for base in wanted) for wanted in spec.alternatives]
+        self._fewest = int(spec.threshold) if spec.kind in COUNTS else 1
         self.evicted = 0
         self._held = self._settled = 0
         self._now = 0
@@ -131,12 +134,20 @@ class Correlator:
             return ()
         group = self._group(key, hit)
         at = None if self._stale(group, hit) else self._insert(group.hits, hit)
-        if at is None or key in self._waiting:
+        group.bases |= 1 << hit.base
+        if at is None or not self._possible(group) or key in self._waiting:
             return ()
         found = self._complete(group.hits, at, group.reported)
         if found:
             self._report(group, found[-1])
         return found
+
+    def _possible(self, group: Group) -> bool:
+        """Cheap to tell, and most often no: whether the group holds enough for a finding."""
+        if self._temporal:
+            bases = group.bases
+            return any(bases & wanted == wanted for wanted in self._wanted)
+        return len(group.hits) >= self._fewest
 
     def _has(self, key: Key, hit: Hit) -> bool:
         group = self._groups.get(key) or self._waiting.get(key)
@@ -196,13 +207,17 @@ class Correlator:
 
     def _insert(self, hits: list[Hit], hit: Hit) -> int | None:
         """Where the hit stands once what no window can reach, or exceeds the bound, is dropped."""
-        at = bisect_right(hits, hit.timestamp, key=time)
+        at = len(hits)
+        if hits and hits[-1].timestamp > hit.timestamp:
+            at = bisect_right(hits, hit.timestamp, key=time)
         self._splice(hits, at, at, [hit])
-        gone = bisect_left(hits, hits[-1].timestamp - self.spec.span - LATENESS, key=time)
-        if gone:
+        reach = hits[-1].timestamp - self.spec.span - LATENESS
+        if hits[0].timestamp < reach:
+            gone = bisect_left(hits, reach, key=time)
             self._splice(hits, 0, gone, [])
             at -= gone
-        at = self._thin(hits, at)
+        if len(hits) > 2:
+            at = self._thin(hits, at)
         if len(hits) > self._limit:
             kin = [place for place, other in enumerate(hits) if not self._temporal or other.base == hit.base]
             if len(kin) > self._limit:
@@ -219,11 +234,11 @@ class Correlator:
 
         Every window with such a hit holds one of the two as well. Where the hit then stands.
         """
-        kind = thins(self.spec, hits[at])
+        kind = self._thins(hits[at])
         if kind is None:
             return at
-        before = list(islice(self._kin(hits, range(at - 1, -1, -1), kind), 2))
-        after = list(islice(self._kin(hits, range(at + 1, len(hits)), kind), 2))
+        before = self._kin(hits, range(at - 1, -1, -1), kind)
+        after = self._kin(hits, range(at + 1, len(hits)), kind)
         near = [*reversed(before), at, *after]
         for first, middle, last in reversed([*zip(near, near[1:], near[2:], strict=False)]):
             if middle != at and hits[last].timestamp - hits[first].timestamp <= self.spec.span:
@@ -231,8 +246,15 @@ class Correlator:
                 return at - (middle < at)
         return at
 
-    def _kin(self, hits: list[Hit], places: range, kind: object) -> Iterator[int]:
-        return (place for place in places if thins(self.spec, hits[place]) == kind)
+    def _kin(self, hits: list[Hit], places: range, kind: object) -> list[int]:
+        """The first two of ``places`` with a hit of the kind."""
+        found: list[int] = []
+        for place in places:
+            if self._thins(hits[place]) == kind:
+                found.append(place)
+                if len(found) == 2:
+                    break
+        return found
 
     def _report(self, group: Group, last: Hit) -> None:
         group.reported = max(last.timestamp, group.reported or last.timestamp)
@@ -294,4 +316,6 @@ def _load(dumped: Sequence[Sequence[Any]]) -> OrderedDict[Key, Group]:
         group = groups[tuple(key)] = Group(touched)
         group.reported = reported
         group.hits = [_hit(*hit) for hit in hits]
+        for hit in group.hits:
+            group.bases |= 1 << hit.base
     return groups

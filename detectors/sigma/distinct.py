@@ -6,19 +6,23 @@ execution carry alike. Short values are remembered from batch to batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from detectors.sigma.elements import widen
-from detectors.sigma.expressions import judge, lowered, needs_lower, searched, source_of
-from detectors.sigma.search import Search
+from detectors.sigma.exact import Exact
+from detectors.sigma.expressions import judge
+from detectors.sigma.search import Search, lowered, searched
 from detectors.sigma.tree import Column, Leaf, Null, Regex, Text
 
 MAX_REMEMBERED = 4_096
 MAX_REMEMBERED_LENGTH = 100
+
+SMALL = 1_000
+"""Rows up to which Python finds the distinct values sooner than Arrow does."""
 
 Rows = npt.NDArray[np.bool_]
 """Whether something holds, row by row."""
@@ -28,98 +32,122 @@ Truths = npt.NDArray[np.bool_]
 
 
 class Distinct:
-    """Leaves over one text column."""
+    """Leaves over one text column, each by the number that others know it by."""
 
-    def __init__(self, column: Column, leaves: Sequence[Leaf]) -> None:
+    def __init__(self, column: Column, numbered: Mapping[Leaf, int]) -> None:
         self.column = column
-        self.leaves = tuple(leaves)
-        searching: dict[str, dict[Text | Regex, int]] = {}
-        self._plain: list[tuple[int, pl.Expr]] = []
-        for place, leaf in enumerate(leaves):
-            if searched(leaf):
-                searching.setdefault(source_of(leaf), {})[leaf] = place
-            elif not isinstance(leaf, Null):
-                self._plain.append((place, judge(leaf).alias(str(place))))
-        self._searches = [Search(source, places) for source, places in searching.items()]
-        self._read = [pl.col(column.name)] + [lowered(column)] * needs_lower(column)
-        self._null = np.array([isinstance(leaf, Null) for leaf in leaves], bool).reshape(-1, 1)
+        self._leaves = tuple(numbered)
+        self._numbers = tuple(numbered.values())
+        self._null = np.array([isinstance(leaf, Null) for leaf in numbered], bool).reshape(-1, 1)
+        places = {leaf: place for place, leaf in enumerate(numbered)}
+        texts = [leaf for leaf in numbered if isinstance(leaf, Text | Regex)]
+        # Enumerated values are lower-case by schema.
+        lowers = {leaf: _ignores_case(leaf) and column.kind != "enum" for leaf in texts}
+        self._judges: list[tuple[bool, Exact | Search]] = []
+        for low in (False, True):
+            mine = [leaf for leaf in texts if lowers[leaf] == low]
+            exact = {leaf: places[leaf] for leaf in mine if isinstance(leaf, Text) and not searched(leaf)}
+            found = {leaf: places[leaf] for leaf in mine if searched(leaf)}
+            self._judges += [(low, Exact(exact))] * bool(exact) + [
+                (low, Search(found)) for _ in (0,) if found
+            ]
+        self._lowers = any(low for low, _ in self._judges)
+        others = [leaf for leaf in numbered if not isinstance(leaf, Text | Regex | Null)]
+        self._others = [(places[leaf], judge(leaf).alias(str(places[leaf]))) for leaf in others]
         self._memory: dict[str, int] = {}
-        self._remembered = np.zeros((len(self.leaves), 0), bool)
+        self._remembered = np.zeros((len(self._leaves), 0), bool)
 
-    def rows(self, series: pl.Series) -> Iterator[tuple[Leaf, Rows | None]]:
+    def rows(self, series: pl.Series) -> Iterator[tuple[int, Rows | None]]:
         """Where each leaf holds, row by row; None for nowhere."""
         if series.null_count() == len(series):
-            for leaf, (held,) in zip(self.leaves, self._null, strict=True):
-                yield leaf, np.ones(len(series), bool) if held else None
+            for number, (held,) in zip(self._numbers, self._null, strict=True):
+                yield number, np.ones(len(series), bool) if held else None
             return
-        encoded = series.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
-        values = pl.from_arrow(encoded.dictionary)
-        assert isinstance(values, pl.Series)
-        places = encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-        truths = np.hstack([self._known(values.rename(self.column.name)), self._null])
-        anywhere = truths.any(axis=1)
-        for place, leaf in enumerate(self.leaves):
-            yield leaf, truths[place][places] if anywhere[place] else None
+        texts, places = distinct(series)
+        truths = np.hstack([self._known(texts), self._null])
+        anywhere: list[bool] = np.logical_or.reduce(truths, axis=1).tolist()
+        for place, number in enumerate(self._numbers):
+            yield number, truths[place][places] if anywhere[place] else None
 
-    def _known(self, values: pl.Series) -> Truths:
-        longest = values.str.len_bytes().max()
-        assert isinstance(longest, int)
-        if len(values) > MAX_REMEMBERED or longest > MAX_REMEMBERED_LENGTH:
-            return self._judged(values)
-        texts = values.to_list()
+    def _known(self, texts: list[str]) -> Truths:
+        if len(texts) > MAX_REMEMBERED or max(map(len, texts)) > MAX_REMEMBERED_LENGTH:
+            return self._judged(texts)
         new = [text for text in texts if text not in self._memory]
         if new:
             if len(self._memory) + len(new) > MAX_REMEMBERED:
                 self._memory.clear()
                 self._remembered = self._remembered[:, :0]
                 new = texts
-            held = self._judged(pl.Series(values.name, new, dtype=pl.String))
-            self._remembered = np.hstack([self._remembered, held])
+            self._remembered = np.hstack([self._remembered, self._judged(new)])
             self._memory.update(zip(new, range(len(self._memory), self._remembered.shape[1]), strict=True))
         return self._remembered[:, [self._memory[text] for text in texts]]
 
-    def _judged(self, values: pl.Series) -> Truths:
-        truths = self._whole(values)
+    def _judged(self, texts: list[str]) -> Truths:
+        truths = self._whole(texts)
         if self.column.attribute:
-            widen(self.column.name, self.leaves, values, truths, self._whole)
+            widen(self.column.name, self._leaves, texts, truths, self._whole)
         return truths
 
-    def _whole(self, values: pl.Series) -> Truths:
-        truths = np.zeros((len(self.leaves), len(values)), bool)
-        read = values.to_frame().select(self._read)
-        if self._plain:
-            held_by = read.select(expression for _, expression in self._plain).get_columns()
-            for (place, _), held in zip(self._plain, held_by, strict=True):
-                truths[place] = held.to_numpy()
-        for search in self._searches:
-            search.judge(read[search.source], truths)
+    def _whole(self, texts: list[str]) -> Truths:
+        truths = np.zeros((len(self._leaves), len(texts)), bool)
+        low = lowered(texts) if self._lowers else texts
+        for lowers, one in self._judges:
+            one.judge(low if lowers else texts, truths)
+        if self._others:
+            read = pl.DataFrame({self.column.name: pl.Series(texts, dtype=pl.String)})
+            held = read.select(expression for _, expression in self._others).get_columns()
+            for (place, _), found in zip(self._others, held, strict=True):
+                truths[place] = found.to_numpy()
         return truths
+
+
+def _ignores_case(leaf: Text | Regex) -> bool:
+    return isinstance(leaf, Text) and not leaf.cased
+
+
+def distinct(series: pl.Series) -> tuple[list[str], npt.NDArray[np.intp]]:
+    """The different texts, and by row the place of its text among them; nulls stand past the end."""
+    if len(series) <= SMALL:
+        index: dict[str | None, int] = {}
+        found = [index.setdefault(text, len(index)) for text in series.to_list()]
+        places = np.array(found)
+        if None not in index:
+            return list(index), places  # type: ignore[arg-type]
+        gap = index.pop(None)
+        # the last place is that of null, and what stood behind it moves up
+        places[places == gap] = len(index) + 1
+        places[places > gap] -= 1
+        return list(index), places  # type: ignore[arg-type]
+    encoded = series.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
+    texts: list[str] = encoded.dictionary.to_pylist()
+    return texts, encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
 
 
 class Listed:
     """Leaves over a list column: of any element, or of every one where the column says so."""
 
-    def __init__(self, column: Column, leaves: Sequence[Leaf]) -> None:
+    def __init__(self, column: Column, numbered: Mapping[Leaf, int]) -> None:
         self.column = column
-        self._absent = [leaf for leaf in leaves if isinstance(leaf, Null)]
-        present = [leaf for leaf in leaves if not isinstance(leaf, Null)]
+        self._absent = [number for leaf, number in numbered.items() if isinstance(leaf, Null)]
+        present: dict[Leaf, int] = {leaf: n for leaf, n in numbered.items() if not isinstance(leaf, Null)}
+        self._present = tuple(present.values())
         self._elements = Distinct(column, present)
 
-    def rows(self, series: pl.Series) -> Iterator[tuple[Leaf, Rows | None]]:
+    def rows(self, series: pl.Series) -> Iterator[tuple[int, Rows | None]]:
         """Where each leaf holds, row by row; None for nowhere. An empty list is absent."""
         lengths = series.list.len().fill_null(0).cast(pl.Int64).to_numpy()
-        yield from ((leaf, lengths == 0) for leaf in self._absent)
+        yield from ((number, lengths == 0) for number in self._absent)
         filled = np.flatnonzero(lengths)
         if not filled.size:
-            yield from ((leaf, None) for leaf in self._elements.leaves)
+            yield from ((number, None) for number in self._present)
             return
         flat = series.gather(filled).explode()
         starts = np.cumsum(lengths[filled]) - lengths[filled]
         join = np.logical_and if self.column.every else np.logical_or
-        for leaf, held in self._elements.rows(flat):
+        for number, held in self._elements.rows(flat):
             if held is None:
-                yield leaf, None
+                yield number, None
                 continue
             found = np.zeros(len(series), bool)
             found[filled] = join.reduceat(held, starts)
-            yield leaf, found
+            yield number, found

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from detectors.sigma.tree import ATTRIBUTE, Leaf, Null
 
@@ -30,18 +29,22 @@ Truths = npt.NDArray[np.bool_]
 
 
 def widen(
-    name: str, leaves: Sequence[Leaf], values: pl.Series, truths: Truths, judge: Callable[[pl.Series], Truths]
+    name: str,
+    leaves: Sequence[Leaf],
+    texts: Sequence[str],
+    truths: Truths,
+    judge: Callable[[list[str]], Truths],
 ) -> None:
-    """Add to ``truths`` (a row a leaf, a column a value) what holds for elements of the values.
+    """Add to ``truths`` (a row a leaf, a column a text) what holds for elements of the texts.
 
-    ``judge`` gives the truths of other values of the same column.
+    ``judge`` gives the truths of other texts of the same column.
     """
-    listed = values.str.starts_with("[").arg_true().to_list() if name != EVERY_VALUE else []
+    listed = [place for place, text in enumerate(texts) if text[:1] == "["] if name != EVERY_VALUE else []
     for place in listed:
-        found = elements(values[place])
-        if found == [values[place]]:
+        found = elements(texts[place])
+        if found == [texts[place]]:
             continue
-        held = judge(pl.Series(name, found, dtype=pl.String)) if found else np.zeros((len(leaves), 0), bool)
+        held = judge(found) if found else np.zeros((len(leaves), 0), bool)
         for number, leaf in enumerate(leaves):
             if isinstance(leaf, Null):
                 continue

@@ -7,12 +7,10 @@ import ipaddress
 import operator
 import re
 from collections.abc import Callable
-from typing import TypeGuard
 
 import polars as pl
 
-from detectors.sigma.search import lower, sigmas
-from detectors.sigma.tree import Column, Leaf, Network, Null, Number, Regex, Same, Text, Wild
+from detectors.sigma.tree import Column, Leaf, Network, Null, Number, Same
 
 _LOWER = "lower:"
 _EXACT_INTEGERS = 2**53
@@ -26,54 +24,25 @@ _OPS: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {
 }
 
 
-def needs_lower(column: Column) -> bool:
-    """Enumerated values are lower-case by schema, so only free text is lowered."""
-    return column.kind in ("string", "list")
-
-
 def lowered(column: Column) -> pl.Expr:
-    """The text column in lower case, under the name that `source_of` gives."""
+    """The text column in lower case, under the name that `judge` reads."""
     return pl.col(column.name).str.to_lowercase().alias(_LOWER + column.name)
 
 
-def source_of(leaf: Leaf) -> str:
-    """The read column that the leaf looks at: lowered for a text that is not ``cased``."""
-    lowered = isinstance(leaf, Text) and not leaf.cased and needs_lower(leaf.column)
-    return _LOWER + leaf.column.name if lowered else leaf.column.name
-
-
 def judge(leaf: Leaf) -> pl.Expr:
-    """The leaf as an expression without nulls; not for those that search a text (``searched``)."""
-    if isinstance(leaf, Same):
-        return _same(leaf).fill_null(False)
-    value = pl.col(source_of(leaf))
+    """The leaf as an expression without nulls; texts are judged elsewhere (`exact`, `search`)."""
     match leaf:
-        case Null():
-            return value.is_null()
-        case Text():
-            held = _exact(leaf, value)
-        case Number():
-            held = _number(leaf, value)
-        case Network(cidr=cidr):
+        case Same():
+            return _same(leaf).fill_null(False)
+        case Null(column=column):
+            return pl.col(column.name).is_null()
+        case Number(column=column):
+            return _number(leaf, pl.col(column.name)).fill_null(False)
+        case Network(column=column, cidr=cidr):
             inside = functools.partial(_inside, network=ipaddress.ip_network(cidr))
-            held = value.map_batches(inside, return_dtype=pl.Boolean, is_elementwise=True)
-        case _:
-            raise TypeError(f"no expression for {type(leaf).__name__}")
-    return held.fill_null(False)
-
-
-def _exact(leaf: Text, value: pl.Expr) -> pl.Expr:
-    patterns = leaf.patterns if leaf.cased else tuple(map(lower, leaf.patterns))
-    exact = ["".join(map(str, parts)) for parts in patterns]
-    return value.is_in(exact) if len(exact) > 1 else value == exact[0]
-
-
-def searched(leaf: Leaf) -> TypeGuard[Text | Regex]:
-    """Whether the leaf needs a regular expression."""
-    if isinstance(leaf, Text):
-        wild = any(isinstance(part, Wild) for parts in leaf.patterns for part in parts)
-        return wild or (not leaf.cased and sigmas(tuple(map(lower, leaf.patterns))))
-    return isinstance(leaf, Regex)
+            held = pl.col(column.name).map_batches(inside, return_dtype=pl.Boolean, is_elementwise=True)
+            return held.fill_null(False)
+    raise TypeError(f"no expression for {type(leaf).__name__}")
 
 
 def _number(leaf: Number, value: pl.Expr) -> pl.Expr:
@@ -88,7 +57,7 @@ def _number(leaf: Number, value: pl.Expr) -> pl.Expr:
 
 def _same(leaf: Same) -> pl.Expr:
     one, other = (
-        pl.col(_LOWER + column.name if needs_lower(column) else column.name)
+        pl.col(_LOWER + column.name if column.kind == "string" else column.name)
         for column in (leaf.column, leaf.other)
     )
     match leaf.how:

@@ -11,7 +11,7 @@ import msgspec
 from detectors.base import Finding
 from detectors.sigma.evidence import Verdict, findings
 from detectors.sigma.following import GRACE, Following
-from detectors.sigma.found import Found, keyed, named
+from detectors.sigma.found import Found, named
 from detectors.sigma.groups import Key
 from detectors.sigma.rule import MICROSECONDS, Rule
 
@@ -49,7 +49,7 @@ class FollowerJudge:
         steps = [
             (row, begins, key)
             for begins, rows in ((True, found.rows(self._place)), (False, found.rows(self._after)))
-            for row, key in keyed(found, rows, reference)
+            for row, key in found.keyed(rows, reference.group)
         ]
         overdue: list[Finding] = []
         for row, begins, key in sorted(steps):
@@ -86,7 +86,7 @@ class FollowerJudge:
         if not rows or found is None:
             return []
         reference, group_by = self._absence.reference, self._absence.group_by
-        groups: dict[int, Key] = dict(keyed(found, rows, reference))
+        groups: dict[int, Key] = dict(found.keyed(rows, reference.group))
         verdicts = [Verdict(self.rule, self.rule, row, (), named(group_by, groups[row])) for row in rows]
         return [msgspec.to_builtins(one) for one in findings(verdicts, found.frame, found.matches)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import polars as pl
 from detectors.sigma.evidence import Verdict
 from detectors.sigma.frame import Matches
 from detectors.sigma.groups import Key
-from detectors.sigma.rule import Choice, Reference
+from detectors.sigma.rule import Choice
 from detectors.sigma.windows import Hit
 
 MAX_KEY = 200
@@ -34,12 +34,17 @@ class Found:
         self.verdicts: dict[str, list[Verdict]] = {}
         self._values: dict[str, list[Any]] = {}
         self._texts: dict[Choice, list[str | None]] = {}
-        self._keys: dict[tuple[Choice, ...], list[Key]] = {}
+        self._long: dict[Choice, bool] = {}
+        self._rows: dict[int, list[int]] = {}
+        # by the rows' identity; they are kept, so that no other list can have it
+        self._keyed: dict[tuple[int, tuple[Choice, ...]], tuple[Sequence[int], list[tuple[int, Key]]]] = {}
 
     def rows(self, place: int) -> list[int]:
         """The rows at which the rule at this place of the matcher holds, ascending."""
-        kept = self.narrowed.get(place)
-        return self.matches.rows(place) if kept is None else kept
+        kept = self.narrowed.get(place, self._rows.get(place))
+        if kept is None:
+            kept = self._rows[place] = self.matches.rows(place)
+        return kept
 
     @cached_property
     def repeats(self) -> frozenset[int]:
@@ -64,12 +69,39 @@ class Found:
             found = self._texts[choice] = series.to_list()
         return found
 
-    def keys(self, group: tuple[Choice, ...]) -> list[Key]:
-        """The group of every row, of which a part may be None; made once for all rules."""
-        found = self._keys.get(group)
+    @cached_property
+    def tenants(self) -> list[str]:
+        """Each row's tenant."""
+        return [tenant or "default" for tenant in self.values("tenant")]
+
+    def key(self, row: int, group: tuple[Choice, ...]) -> tuple[str | None, ...]:
+        """The group of a row, of which a part may be None."""
+        return (self.tenants[row], *[self.texts(choice)[row] for choice in group])
+
+    def keyed(self, rows: Sequence[int], group: tuple[Choice, ...]) -> list[tuple[int, Key]]:
+        """The rows with their group: the tenant, then each group-by field, and the agent where the
+        reference adds it; made once for all rules.
+
+        A group never spans tenants. A row that lacks a group-by field belongs to no group
+        and is left out, as an unknown session is not the same session as another unknown one.
+        """
+        wanted = (id(rows), group)
+        if wanted not in self._keyed:
+            columns: list[list[Any]] = [self.tenants, *map(self.texts, group)]
+            keys = zip(*([column[row] for row in rows] for column in columns), strict=True)
+            found: list[tuple[int, Key]] = [
+                (row, key) for row, key in zip(rows, keys, strict=True) if all(key)
+            ]
+            if any(map(self._holds_long, group)):
+                found = [(row, bounded(key)) for row, key in found]
+            self._keyed[wanted] = rows, found
+        return self._keyed[wanted][1]
+
+    def _holds_long(self, choice: Choice) -> bool:
+        found = self._long.get(choice)
         if found is None:
-            tenants = [tenant or "default" for tenant in self.values("tenant")]
-            found = self._keys[group] = list(zip(tenants, *map(self.texts, group), strict=True))
+            longest = pl.Series(self.texts(choice), dtype=pl.String).str.len_bytes().max()
+            found = self._long[choice] = isinstance(longest, int) and longest > MAX_KEY
         return found
 
     @cached_property
@@ -140,22 +172,6 @@ def named(group_by: Sequence[str], key: Key) -> dict[str, str | None]:
     agent that the group is held to.
     """
     return dict(zip(group_by, key[1:], strict=False))
-
-
-def keyed(found: Found, rows: Sequence[int], reference: Reference) -> Iterable[tuple[int, Key]]:
-    """The rows with their group: the tenant, then each group-by field, and the agent where the
-    reference adds it.
-
-    A group never spans tenants. A row that lacks a group-by field belongs to no group
-    and is left out, as an unknown session is not the same session as another unknown one.
-    """
-    if not rows:
-        return
-    keys = found.keys(reference.group)
-    for row in rows:
-        key = keys[row]
-        if all(key):
-            yield row, bounded(key)
 
 
 def bounded(key: Key) -> Key:

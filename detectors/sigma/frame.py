@@ -6,14 +6,13 @@ polars expression. Nulls are gone before any ``not``, so ``not`` over an absent 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from detectors.sigma.distinct import Distinct, Listed, Rows
-from detectors.sigma.expressions import judge, lowered, needs_lower
+from detectors.sigma.expressions import judge, lowered
 from detectors.sigma.tree import And, Column, Leaf, Node, Not, Or, Same, columns, leaves
 
 UNJUDGED = "telemetry.unmapped"
@@ -32,12 +31,17 @@ TEXTS = ("string", "enum", "list")
 """Kinds of columns whose values are judged once however often they come."""
 
 
+Held = list[Rows | None]
+"""Where each leaf holds, by its number; None for nowhere."""
+
+
 class Matches:
     """What a batch matched: of each tree, by its index, and of each leaf."""
 
-    def __init__(self, trees: Sequence[Rows | None], truth: Truth) -> None:
+    def __init__(self, trees: Sequence[Rows | None], leaves: Held, numbers: Mapping[Leaf, int]) -> None:
         self._trees = trees
-        self._truth = truth
+        self._leaves = leaves
+        self._numbers = numbers
 
     def rows(self, index: int) -> list[int]:
         """The rows at which tree ``index`` holds, ascending."""
@@ -46,42 +50,8 @@ class Matches:
 
     def holds(self, leaf: Leaf, row: int) -> bool:
         """Whether the leaf holds at the row."""
-        held = self._truth.leaf(leaf)
+        held = self._leaves[self._numbers[leaf]]
         return held is not None and bool(held[row])
-
-
-class Truth:
-    """Which leaves hold at which rows of one batch; None stands for nowhere."""
-
-    def __init__(self, height: int, by_leaf: dict[Leaf, Rows | None]) -> None:
-        self._height = height
-        self._by_leaf = by_leaf
-
-    def leaf(self, leaf: Leaf) -> Rows | None:
-        """Where the leaf holds."""
-        return self._by_leaf[leaf]
-
-    def node(self, node: Node) -> Rows | None:
-        """Where the tree holds."""
-        match node:
-            case And(items=items):
-                return self._every(items)
-            case Or(items=items):
-                held = [found for item in items if (found := self.node(item)) is not None]
-                return functools.reduce(np.logical_or, held) if held else None
-            case Not(item=item):
-                found = self.node(item)
-                return np.ones(self._height, bool) if found is None else ~found
-        return self._by_leaf[node]
-
-    def _every(self, items: Sequence[Node]) -> Rows | None:
-        held: Rows | None = None
-        for item in items:
-            found = self.node(item)
-            if found is None:
-                return None
-            held = found if held is None else held & found
-        return held
 
 
 class Matcher:
@@ -91,22 +61,23 @@ class Matcher:
     """
 
     def __init__(self, trees: Sequence[Node]) -> None:
-        self._trees = tuple(trees)
-        by_column: dict[Column, list[Leaf]] = {}
-        self._others: list[tuple[Leaf, pl.Expr]] = []
-        for number, leaf in enumerate(dict.fromkeys(leaf for tree in trees for leaf in leaves(tree))):
+        distinct = dict.fromkeys(leaf for tree in trees for leaf in leaves(tree))
+        self._numbers = {leaf: number for number, leaf in enumerate(distinct)}
+        self._trees = [combined(tree, self._numbers) for tree in trees]
+        by_column: dict[Column, dict[Leaf, int]] = {}
+        self._others: list[tuple[int, pl.Expr]] = []
+        for leaf, number in self._numbers.items():
             if leaf.column.kind in TEXTS and not isinstance(leaf, Same):
-                by_column.setdefault(leaf.column, []).append(leaf)
+                by_column.setdefault(leaf.column, {})[leaf] = number
             else:
-                self._others.append((leaf, judge(leaf).alias(f"leaf{number}")))
+                self._others.append((number, judge(leaf).alias(f"leaf{number}")))
         self._columns = [
             (Listed if column.kind == "list" else Distinct)(column, found)
             for column, found in by_column.items()
         ]
-        compared = {
-            one for leaf, _ in self._others if isinstance(leaf, Same) for one in (leaf.column, leaf.other)
-        }
-        self._lowered = [lowered(column) for column in compared if needs_lower(column)]
+        same = [leaf for leaf in distinct if isinstance(leaf, Same)]
+        compared = dict.fromkeys(one for leaf in same for one in (leaf.column, leaf.other))
+        self._lowered = [lowered(column) for column in compared if column.kind == "string"]
         named = {column.name: column for tree in trees for column in columns(tree)}
         self.match(
             pl.DataFrame(schema={"event_type": pl.String, **{c.name: TYPES[c.kind] for c in named.values()}})
@@ -116,23 +87,70 @@ class Matcher:
         """Judge every tree at every row. The frame has each column that the trees read;
         raises polars.exceptions.ColumnNotFoundError where one is missing.
         """
-        truth = Truth(frame.height, self._truths(frame))
+        held = self._held(frame)
         judged = frame.get_column("event_type").ne_missing(UNJUDGED).to_numpy()
-        return Matches([_kept(truth.node(tree), judged) for tree in self._trees], truth)
+        everywhere = np.ones(frame.height, bool)
+        found = (tree(held, everywhere) for tree in self._trees)
+        kept = [None if rows is None else rows & judged for rows in found]
+        return Matches(kept, held, self._numbers)
 
-    def _truths(self, frame: pl.DataFrame) -> dict[Leaf, Rows | None]:
-        by_leaf: dict[Leaf, Rows | None] = {}
+    def _held(self, frame: pl.DataFrame) -> Held:
+        held: Held = [None] * len(self._numbers)
         for column in self._columns:
-            by_leaf.update(column.rows(frame.get_column(column.column.name)))
+            for number, rows in column.rows(frame.get_column(column.column.name)):
+                held[number] = rows
         if self._others:
             found = frame.with_columns(self._lowered).select(expression for _, expression in self._others)
-            for (leaf, _), held in zip(self._others, found.get_columns(), strict=True):
-                by_leaf[leaf] = held.to_numpy() if held.any() else None
-        return by_leaf
+            for (number, _), truth in zip(self._others, found.get_columns(), strict=True):
+                held[number] = truth.to_numpy() if truth.any() else None
+        return held
 
 
-def _kept(held: Rows | None, judged: Rows) -> Rows | None:
-    if held is None:
-        return None
-    held = held & judged
-    return held if held.any() else None
+Combined = Callable[[Held, Rows], Rows | None]
+"""What a tree makes of its leaves; the second argument holds everywhere."""
+
+
+def combined(node: Node, numbers: Mapping[Leaf, int]) -> Combined:
+    """The tree as a function."""
+    match node:
+        case And(items=items):
+            return _every([combined(item, numbers) for item in items])
+        case Or(items=items):
+            return _any([combined(item, numbers) for item in items])
+        case Not(item=item):
+            return _not(combined(item, numbers))
+    number = numbers[node]
+    return lambda held, _: held[number]
+
+
+def _every(items: Sequence[Combined]) -> Combined:
+    def holds(held: Held, everywhere: Rows) -> Rows | None:
+        rows: Rows | None = None
+        for item in items:
+            found = item(held, everywhere)
+            if found is None:
+                return None
+            rows = found if rows is None else rows & found
+        return rows
+
+    return holds
+
+
+def _any(items: Sequence[Combined]) -> Combined:
+    def holds(held: Held, everywhere: Rows) -> Rows | None:
+        rows: Rows | None = None
+        for item in items:
+            found = item(held, everywhere)
+            if found is not None:
+                rows = found if rows is None else rows | found
+        return rows
+
+    return holds
+
+
+def _not(item: Combined) -> Combined:
+    def holds(held: Held, everywhere: Rows) -> Rows | None:
+        found = item(held, everywhere)
+        return everywhere if found is None else ~found
+
+    return holds

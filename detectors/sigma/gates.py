@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from detectors.sigma.evidence import Verdict
-from detectors.sigma.found import Found, keyed, named
+from detectors.sigma.found import Found, named
 from detectors.sigma.judges import Judge
 from detectors.sigma.novelty import Novelty
 from detectors.sigma.preceding import Preceding
@@ -50,7 +50,7 @@ class AbsenceGate(Gate):
             steps = [
                 (row, is_before, key)
                 for is_before, rows in ((False, triggers), (True, found.rows(place)))
-                for row, key in keyed(found, rows, absence.reference)
+                for row, key in found.keyed(rows, absence.reference.group)
             ]
             for row, is_before, key in sorted(steps):
                 lane = lanes[found.replayed[row]]
@@ -111,7 +111,7 @@ class NoveltyGate(Gate):
         """Leave to the rule the rows that show something new; rows without a value show nothing."""
         reference = self._spec.reference
         new = []
-        for row, key in keyed(found, found.rows(self._place), reference):
+        for row, key in found.keyed(found.rows(self._place), reference.group):
             values = [found.texts(choice)[row] for choice in reference.values]
             told = [value for value in values if value is not None]
             lane = self._lanes[found.replayed[row]]
@@ -151,5 +151,5 @@ class NoveltyGate(Gate):
 def _grouped(
     rule: Rule, found: Found, rows: list[int], reference: Reference, group_by: tuple[str, ...]
 ) -> Iterator[Verdict]:
-    groups = {row: named(group_by, key) for row, key in keyed(found, rows, reference)}
+    groups = {row: named(group_by, key) for row, key in found.keyed(rows, reference.group)}
     return (Verdict(rule, rule, row, (), groups.get(row, {})) for row in rows)

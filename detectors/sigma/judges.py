@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from detectors.sigma.correlation import Correlator
 from detectors.sigma.evidence import Verdict, ends
-from detectors.sigma.found import Found, bounded, keyed, named, number
+from detectors.sigma.found import Found, bounded, named, number
 from detectors.sigma.groups import Key
 from detectors.sigma.relations import COUNTS, MEASURES
 from detectors.sigma.rule import Correlation, Reference, Rule, RuleSet
@@ -124,14 +124,14 @@ class CorrelationJudge:
         self, found: Found, place: int, base: Rule, reference: Reference
     ) -> Iterator[tuple[int, Key, Hit]]:
         if base.correlation is None:
-            for row, key in keyed(found, found.rows(self._places[base.id]), reference):
+            for row, key in found.keyed(found.rows(self._places[base.id]), reference.group):
                 yield row, key, found.hit(row, place, *self._value(found, row, reference))
             return
         for verdict in found.verdicts[base.id]:
-            key = _inherited(found, verdict, reference)
-            if all(key):
+            inherited = _inherited(found, verdict, reference)
+            if inherited is not None:
                 value = self._value(found, verdict.row, reference)
-                yield verdict.row, bounded(key), _standing(verdict, place, *value)
+                yield verdict.row, inherited, _standing(verdict, place, *value)
 
     def _value(self, found: Found, row: int, reference: Reference) -> tuple[str | None, float | None]:
         if self._spec.kind in MEASURES:
@@ -163,12 +163,13 @@ class CorrelationJudge:
             lane.restore(kept)
 
 
-def _inherited(found: Found, verdict: Verdict, reference: Reference) -> Key:
+def _inherited(found: Found, verdict: Verdict, reference: Reference) -> Key | None:
     """The group of a finding: its own group's values where it has them, else those of its last event."""
-    key = list(found.keys(reference.group)[verdict.row])
+    key = list(found.key(verdict.row, reference.group))
     for place, name in enumerate(reference.names, 1):
         key[place] = verdict.group.get(name) or key[place]
-    return tuple(key)
+    given = tuple(part for part in key if part)
+    return bounded(given) if len(given) == len(key) else None
 
 
 def _standing(verdict: Verdict, base: int, value: str | None, number: float | None) -> Hit:

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import re2
 
-from detectors.sigma.tree import Parts, Regex, Text, Wild
+from detectors.sigma.tree import Leaf, Parts, Regex, Text, Wild
 
 SIGMA, FINAL_SIGMA = "σς"
 
 SMALLEST_SCREENED = 3
 """Characters: a shorter literal stands in too many texts for a screen to be worth its time."""
+
+SCREENED = 500
+"""Texts from which a screen saves more time than it takes."""
 
 MAX_SCREEN = 100_000
 """Characters of a screen; polars compiles it for each batch in which others came between."""
@@ -37,13 +40,12 @@ class PatternError(ValueError):
 
 
 class Search:
-    """Leaves that search one column: ``source``, as read or as lowered.
+    """Leaves that search one column, as read or as lowered.
 
     ``places`` says where each of them stands among the leaves of the column. Raises PatternError.
     """
 
-    def __init__(self, source: str, places: Mapping[Text | Regex, int]) -> None:
-        self.source = source
+    def __init__(self, places: Mapping[Text | Regex, int]) -> None:
         self._places = np.array(list(places.values()))
         self._filter = re2.Filter()
         for leaf in places:
@@ -51,17 +53,16 @@ class Search:
         self._filter.Compile()
         self._screen = _screen(places)
 
-    def judge(self, values: pl.Series, truths: npt.NDArray[np.bool_]) -> None:
-        """Fill in which of the leaves hold for which of the values, none of them null."""
-        if self._screen is None:
-            rows: Iterable[int] = range(len(values))
-        else:
-            rows = np.flatnonzero(values.str.contains(self._screen).to_numpy()).tolist()
-            values = values.gather(rows)
-        for row, text in zip(rows, values.to_list(), strict=True):
-            found = self._filter.Match(text)
+    def judge(self, texts: Sequence[str], truths: npt.NDArray[np.bool_]) -> None:
+        """Fill in which of the leaves hold for which of the texts."""
+        places: Iterable[int] = range(len(texts))
+        if self._screen is not None and len(texts) >= SCREENED:
+            passed = pl.Series(texts).str.contains(self._screen).to_numpy()
+            places = np.flatnonzero(passed).tolist()
+        for place in places:
+            found = self._filter.Match(texts[place])
             if found:
-                truths[self._places[found], row] = True
+                truths[self._places[found], place] = True
 
 
 def compiled(pattern: str) -> Any:
@@ -120,6 +121,14 @@ def leaf_pattern(leaf: Text | Regex) -> str:
     return text_pattern(tuple(map(lower, leaf.patterns))).replace(SIGMA, f"[{SIGMA}{FINAL_SIGMA}]")
 
 
+def searched(leaf: Leaf) -> TypeGuard[Text | Regex]:
+    """Whether the leaf needs a regular expression."""
+    if isinstance(leaf, Text):
+        wild = any(isinstance(part, Wild) for parts in leaf.patterns for part in parts)
+        return wild or (not leaf.cased and sigmas(tuple(map(lower, leaf.patterns))))
+    return isinstance(leaf, Regex)
+
+
 def either(patterns: Sequence[str]) -> str:
     """Expressions as one that is found where any of them is; flags stay each one's own."""
     return patterns[0] if len(patterns) == 1 else "|".join(f"(?:{pattern})" for pattern in patterns)
@@ -132,6 +141,17 @@ def lower(parts: Parts) -> Parts:
     it, and a pattern is only a part of a text.
     """
     return tuple(_lower(part) if isinstance(part, str) else part for part in parts)
+
+
+def lowered(texts: Sequence[str]) -> list[str]:
+    """The texts in lower case, as polars lowers them."""
+    low = [text.lower() for text in texts]
+    other = [place for place, text in enumerate(texts) if not text.isascii()]
+    if other:
+        series = pl.Series([texts[place] for place in other], dtype=pl.String)
+        for place, text in zip(other, series.str.to_lowercase().to_list(), strict=True):
+            low[place] = text
+    return low
 
 
 def _lower(text: str) -> str:

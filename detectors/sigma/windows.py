@@ -60,18 +60,19 @@ def window(spec: Correlation) -> Window:
     return _Counted(spec) if spec.kind == "event_count" else _Measured(spec)
 
 
-def thins(spec: Correlation, hit: Hit) -> object:
-    """Hits of one kind (equal answers) of which a window only needs to know that it holds one.
+def thinning(spec: Correlation) -> Callable[[Hit], object]:
+    """Tells hits of one kind (equal answers), of which a window only needs to know that it holds one.
 
     None where each hit matters: it is counted, measured, or a middle step of a chain.
     """
     if spec.kind == "value_count":
-        return hit.value
-    if spec.kind == "temporal" or (
-        spec.kind == "temporal_ordered" and hit.base in (0, len(spec.references) - 1)
-    ):
-        return hit.base
-    return None
+        return lambda hit: hit.value
+    if spec.kind == "temporal":
+        return lambda hit: hit.base
+    if spec.kind == "temporal_ordered":
+        last = len(spec.references) - 1
+        return lambda hit: hit.base if hit.base in (0, last) else None
+    return lambda hit: None
 
 
 def time(hit: Hit) -> int:
