@@ -26,8 +26,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from detectors.sigma.relations import COUNTS, MAX_THRESHOLD, TEMPORAL
 from detectors.sigma.rule import MICROSECONDS, Correlation
@@ -43,22 +45,41 @@ MAX_WAITING = 2_000
 MAX_HITS = 2_000
 """Hits kept per group, for each rule of a temporal correlation; of a count more, where it needs them."""
 
+MAX_PENDING = 256
+"""Hits of one group that wait to be put in their places."""
+
 MAX_HELD = 200_000
 """Hits kept in all groups of one correlation."""
 
 Key = tuple[str, ...]
 
+_NOTHING: list[Hit] = []
+
 
 class Group:
-    """The hits of one group, in time order, and the time up to which they were reported."""
+    """The hits of one group, in time order, and the time up to which they were reported.
 
-    __slots__ = ("bases", "hits", "reported", "touched")
+    ``pending`` are later hits in order of arrival: most groups never hold enough for a finding, and
+    their hits are put in their places only once they might. ``kinds`` is what tells that cheaply.
+    """
+
+    __slots__ = ("hits", "kinds", "pending", "reported", "touched")
 
     def __init__(self, touched: int) -> None:
         self.hits: list[Hit] = []
-        self.bases = 0  # a bit for each rule that ever hit here
+        self.pending: list[Hit] = []
+        self.kinds: set[object] = set()
         self.reported: int | None = None
         self.touched = touched
+
+    @property
+    def held(self) -> int:
+        """Hits of both sorts."""
+        return len(self.hits) + len(self.pending)
+
+
+Kept = tuple[OrderedDict[Key, Group], Group, int | None, int, list[Hit], set[object]]
+"""A group as it was, and where."""
 
 
 class Journal:
@@ -68,17 +89,21 @@ class Journal:
     """
 
     def __init__(self) -> None:
-        self._before: dict[Key, tuple[OrderedDict[Key, Group], Group, int | None, int] | None] = {}
+        self._before: dict[Key, Kept | None] = {}
         self._splices: list[tuple[list[Hit], int, int, list[Hit]]] = []
 
     def note(self, key: Key, home: OrderedDict[Key, Group], group: Group | None) -> None:
         """Remember where the group stood before its first change, and its times."""
         if key not in self._before:
-            self._before[key] = None if group is None else (home, group, group.reported, group.touched)
+            kept = None
+            if group is not None:
+                lists = group.pending.copy(), group.kinds.copy()
+                kept = home, group, group.reported, group.touched, *lists
+            self._before[key] = kept
 
     def splice(self, hits: list[Hit], start: int, stop: int, new: list[Hit]) -> None:
         """Put ``new`` in the place of ``hits[start:stop]``."""
-        self._splices.append((hits, start, start + len(new), hits[start:stop]))
+        self._splices.append((hits, start, start + len(new), hits[start:stop] if start < stop else _NOTHING))
         hits[start:stop] = new
 
     def settle(self) -> None:
@@ -94,8 +119,9 @@ class Journal:
             for home in homes:
                 home.pop(key, None)
             if kept is not None:
-                place, group, reported, touched = kept
+                place, group, reported, touched, pending, kinds = kept
                 group.reported, group.touched = reported, touched
+                group.pending, group.kinds = pending, kinds
                 place[key] = group
         self.settle()
 
@@ -113,7 +139,7 @@ class Correlator:
         self._limit = _limit(spec)
         self._complete = window(spec)
         self._thins = thinning(spec)
-        self._wanted = [sum(1 << base for base in wanted) for wanted in spec.alternatives]
+        self._kind = kinds(spec)
         self._fewest = int(spec.threshold) if spec.kind in COUNTS else 1
         self.evicted = 0
         self._held = self._settled = 0
@@ -133,27 +159,49 @@ class Correlator:
         if again and self._has(key, hit):
             return ()
         group = self._group(key, hit)
-        at = None if self._stale(group, hit) else self._insert(group.hits, hit)
-        group.bases |= 1 << hit.base
-        if at is None or not self._possible(group) or key in self._waiting:
-            return ()
-        found = self._complete(group.hits, at, group.reported)
-        if found:
-            self._report(group, found[-1])
+        group.pending.append(hit)
+        group.kinds.add(self._kind(hit))
+        self._held += 1
+        found: tuple[Hit, ...] = ()
+        if self._possible(group):
+            at = self._place(group)
+            if at is not None and key not in self._waiting:
+                found = self._complete(group.hits, at, group.reported)
+            if found:
+                self._report(group, found[-1])
+            if found or len(group.kinds) > len(group.hits):
+                group.kinds = set(map(self._kind, group.hits))
+        elif len(group.pending) >= MAX_PENDING:
+            self._place(group)
+        while self._held > MAX_HELD and len(self._groups) + len(self._waiting) > 1:
+            self._evict(self._waiting or self._groups)
         return found
 
     def _possible(self, group: Group) -> bool:
-        """Cheap to tell, and most often no: whether the group holds enough for a finding."""
+        """Cheap to tell, and most often no: whether the group may hold enough for a finding."""
         if self._temporal:
-            bases = group.bases
-            return any(bases & wanted == wanted for wanted in self._wanted)
-        return len(group.hits) >= self._fewest
+            return any(wanted <= group.kinds for wanted in self.spec.alternatives)
+        if self.spec.kind == "value_count":
+            return len(group.kinds) >= self._fewest
+        return group.held >= self._fewest
+
+    def _place(self, group: Group) -> int | None:
+        """Put the pending hits in their places, in order of arrival; where the last one stands.
+
+        Before it the group held too little, so that none of the others can complete a finding.
+        """
+        at: int | None = None
+        pending, group.pending = group.pending, []
+        self._held -= len(pending)
+        for hit in pending:
+            at = None if self._stale(group, hit) else self._insert(group.hits, hit)
+        return at
 
     def _has(self, key: Key, hit: Hit) -> bool:
         group = self._groups.get(key) or self._waiting.get(key)
         return group is not None and any(
             other.event_id == hit.event_id and (not self._temporal or other.base == hit.base)
-            for other in group.hits
+            for other in (*group.hits, *group.pending)
         )
 
     def _group(self, key: Key, hit: Hit) -> Group:
@@ -177,7 +225,7 @@ class Correlator:
     def _evict(self, home: OrderedDict[Key, Group]) -> None:
         key, group = home.popitem(last=False)
         self._journal.note(key, home, group)
-        self._held -= len(group.hits)
+        self._held -= group.held
         self.evicted += home is self._groups
 
     def _splice(self, hits: list[Hit], start: int, stop: int, new: list[Hit]) -> None:
@@ -225,8 +273,6 @@ class Correlator:
                 # a count of so many hits has fired, and looks back no further than that
                 self.evicted += self.spec.kind != "event_count"
                 return at - 1 if kin[0] < at else None
-        while self._held > MAX_HELD and len(self._groups) + len(self._waiting) > 1:
-            self._evict(self._waiting or self._groups)
         return at
 
     def _thin(self, hits: list[Hit], at: int) -> int:
@@ -276,7 +322,7 @@ class Correlator:
                 oldest = next(iter(groups.values()))
                 if oldest.touched + self.spec.span + LATENESS >= self._now:
                     break
-                self._held -= len(groups.popitem(last=False)[1].hits)
+                self._held -= groups.popitem(last=False)[1].held
         self._settled = self._held
 
     def state(self) -> dict[str, Any]:
@@ -286,10 +332,26 @@ class Correlator:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state()``."""
         self._now = state["now"]
-        self._groups = _load(state["groups"])
-        self._waiting = _load(state["waiting"])
-        self._held = sum(len(one.hits) for home in (self._groups, self._waiting) for one in home.values())
+        self._groups = self._load(state["groups"])
+        self._waiting = self._load(state["waiting"])
+        self._held = sum(one.held for home in (self._groups, self._waiting) for one in home.values())
         self._settled = self._held
+
+    def _load(self, dumped: Sequence[Sequence[Any]]) -> OrderedDict[Key, Group]:
+        groups: OrderedDict[Key, Group] = OrderedDict()
+        for key, reported, touched, hits, pending in dumped:
+            group = groups[tuple(key)] = Group(touched)
+            group.reported = reported
+            group.hits, group.pending = (msgspec.convert(some, list[Hit]) for some in (hits, pending))
+            group.kinds = set(map(self._kind, (*group.hits, *group.pending)))
+        return groups
+
+
+def kinds(spec: Correlation) -> Callable[[Hit], object]:
+    """What a group must hold several of for a finding: rules, or values."""
+    if spec.kind in TEMPORAL:
+        return lambda hit: hit.base
+    return lambda hit: hit.value
 
 
 def _limit(spec: Correlation) -> int:
@@ -300,22 +362,9 @@ def _limit(spec: Correlation) -> int:
     return min(max(MAX_HITS // 20, int(spec.threshold) * windows), 2 * MAX_THRESHOLD)
 
 
-def _hit(*kept: Any) -> Hit:
-    *rest, of = kept
-    return Hit._make((*rest, tuple(of)))
-
-
 def _dump(groups: OrderedDict[Key, Group]) -> list[list[Any]]:
-    # Hits are tuples and never change, so a copy of the list is a snapshot.
-    return [[key, group.reported, group.touched, group.hits.copy()] for key, group in groups.items()]
-
-
-def _load(dumped: Sequence[Sequence[Any]]) -> OrderedDict[Key, Group]:
-    groups: OrderedDict[Key, Group] = OrderedDict()
-    for key, reported, touched, hits in dumped:
-        group = groups[tuple(key)] = Group(touched)
-        group.reported = reported
-        group.hits = [_hit(*hit) for hit in hits]
-        for hit in group.hits:
-            group.bases |= 1 << hit.base
-    return groups
+    # Hits never change, so a copy of the list is a snapshot.
+    return [
+        [key, group.reported, group.touched, group.hits.copy(), group.pending.copy()]
+        for key, group in groups.items()
+    ]

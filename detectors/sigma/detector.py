@@ -17,7 +17,7 @@ from detectors.sigma.judges import CorrelationJudge, Judge, SingleJudge
 from detectors.sigma.linking import rule_columns
 from detectors.sigma.rule import Rule, RuleSet
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 class SigmaDetector:

@@ -108,16 +108,12 @@ def _ignores_case(leaf: Text | Regex) -> bool:
 def distinct(series: pl.Series) -> tuple[list[str], npt.NDArray[np.intp]]:
     """The different texts, and by row the place of its text among them; nulls stand past the end."""
     if len(series) <= SMALL:
-        index: dict[str | None, int] = {}
-        found = [index.setdefault(text, len(index)) for text in series.to_list()]
-        places = np.array(found)
-        if None not in index:
-            return list(index), places  # type: ignore[arg-type]
-        gap = index.pop(None)
-        # the last place is that of null, and what stood behind it moves up
-        places[places == gap] = len(index) + 1
-        places[places > gap] -= 1
-        return list(index), places  # type: ignore[arg-type]
+        given = series.to_list()
+        found = dict.fromkeys(given)
+        found.pop(None, None)
+        index: dict[str | None, int] = {text: place for place, text in enumerate(found)}
+        index[None] = len(found)
+        return list(found), np.fromiter(map(index.__getitem__, given), np.intp, len(given))
     encoded = series.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
     texts: list[str] = encoded.dictionary.to_pylist()
     return texts, encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)

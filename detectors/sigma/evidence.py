@@ -59,23 +59,31 @@ def findings(verdicts: Sequence[Verdict], frame: pl.DataFrame, matches: Matches)
     if not verdicts:
         return []
     rows = sorted({verdict.row for verdict in verdicts})
-    named = {leaf.column.name for verdict in verdicts for leaf in _asserted(verdict.base)}
+    bases = {verdict.base.id: verdict.base for verdict in verdicts}
+    leaves = {name: tuple(dict.fromkeys(_asserted(base))) for name, base in bases.items()}
+    named = {leaf.column.name for held in leaves.values() for leaf in held}
     wanted = [*_ALWAYS, *sorted(named.difference(_ALWAYS))]
     temporal = {name for name in wanted if frame.schema[name].is_temporal()}
     picked = frame.select(wanted)[rows].select(
         pl.col(name).dt.timestamp("us") if name in temporal else pl.col(name) for name in wanted
     )
     values = dict(zip(rows, picked.iter_rows(named=True), strict=True))
-    return [_finding(verdict, values[verdict.row], matches) for verdict in verdicts]
+    return [
+        _finding(
+            verdict,
+            values[verdict.row],
+            [leaf for leaf in leaves[verdict.base.id] if matches.holds(leaf, verdict.row)],
+        )
+        for verdict in verdicts
+    ]
 
 
 def _asserted(base: Rule) -> Iterable[Leaf]:
     return asserted(base.tree) if base.tree is not None else ()
 
 
-def _finding(verdict: Verdict, row: Row, matches: Matches) -> Finding:
+def _finding(verdict: Verdict, row: Row, held: Sequence[Leaf]) -> Finding:
     rule, hits = verdict.rule, verdict.hits
-    held = [leaf for leaf in dict.fromkeys(_asserted(verdict.base)) if matches.holds(leaf, verdict.row)]
     tenant = row["tenant"] or "default"
     ids = verdict.event_ids or (row["event_id"],)
     who = list(verdict.group.values()) if hits else [row["agent_id"]]

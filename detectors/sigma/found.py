@@ -100,8 +100,8 @@ class Found:
     def _holds_long(self, choice: Choice) -> bool:
         found = self._long.get(choice)
         if found is None:
-            longest = pl.Series(self.texts(choice), dtype=pl.String).str.len_bytes().max()
-            found = self._long[choice] = isinstance(longest, int) and longest > MAX_KEY
+            longest = max(map(len, filter(None, self.texts(choice))), default=0)
+            found = self._long[choice] = longest > MAX_KEY
         return found
 
     @cached_property

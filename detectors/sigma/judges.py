@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Protocol
 
+import msgspec
+
 from detectors.sigma.correlation import Correlator
 from detectors.sigma.evidence import Verdict, ends
 from detectors.sigma.found import Found, bounded, named, number
@@ -176,4 +178,6 @@ def _standing(verdict: Verdict, base: int, value: str | None, number: float | No
     """A finding as one hit: that of its last event, with the ids of all."""
     last = verdict.hits[-1]
     told = ends(verdict.event_ids)
-    return last._replace(base=base, value=value, number=number, of=told, identity=verdict.identity)
+    return msgspec.structs.replace(
+        last, base=base, value=value, number=number, of=told, identity=verdict.identity
+    )

@@ -11,12 +11,13 @@ import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from math import fsum
-from typing import NamedTuple
+
+import msgspec
 
 from detectors.sigma.rule import Correlation
 
 
-class Hit(NamedTuple):
+class Hit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An event that a base rule matched; ``base`` is the rule's place in the correlation.
 
     Where the base is itself a correlation, the hit stands for its finding: time and id are those
