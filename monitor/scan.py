@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from detectors.base import Finding
+from detectors.base import Batch, Finding
 from detectors.engine import Engine
 from detectors.registry import learners
 from detectors.sessions import MINUTE, QUIET, event_time
@@ -39,11 +39,9 @@ def scan(
     reject: Callable[[Path, Rejection], None],
     progress: Callable[[Path, int], None],
     learn: bool = True,
-    anything: bool = False,
 ) -> Iterator[Finding]:
     """Findings in the order of events. Refused lines go to ``reject``, their number as index.
 
-    With ``anything`` every JSON object is an event (`AnyJson`); else lines pass the daemon's gate.
     A repeated event is judged once; one with the id of another and different content is marked
     and judged, as in the daemon. What shows only by silence comes last.
     Raises RuntimeError at the end where a detector failed on the way.
@@ -54,12 +52,14 @@ def scan(
     seen = Seen()
     latest: int | None = None
     for file in files:
-        read = AnyJson(file.name).read if anything else _gated(gate)
         for chunk in chunks(file, CHUNK):
             records = []
             for item, number in zip(chunk.lines, chunk.numbers, strict=True):
                 try:
-                    records.append(read(item, number))
+                    record = gate.check(item, SCANNER)
+                    # In a file an event's own time is all that says when it came.
+                    record.ingested_at = min(record.timestamp, record.ingested_at)
+                    records.append(record)
                 except Rejected as fault:
                     reject(file, fault.at(number))
             fresh = seen.sort(records).fresh
@@ -77,14 +77,33 @@ def scan(
         raise RuntimeError("; ".join(f"{name}: {fault}" for name, fault in faults))
 
 
-def _gated(gate: Gate) -> Callable[[bytes, int], Any]:
-    def read(line: bytes, _number: int) -> Any:
-        record = gate.check(line, SCANNER)
-        # In a file an event's own time is all that says when it came.
-        record.ingested_at = min(record.timestamp, record.ingested_at)
-        return record
+def scan_any(
+    rules: RuleSet,
+    files: Iterable[Path],
+    reject: Callable[[Path, Rejection], None],
+    progress: Callable[[Path, int], None],
+) -> Iterator[Finding]:
+    """What the rules alone find in files of any JSON objects (`AnyJson`), in the order of events.
 
-    return read
+    Every line counts, the second of two equal ones as well.
+    """
+    detector = SigmaDetector(rules)
+    latest: int | None = None
+    for file in files:
+        reader = AnyJson(file.name, detector.reads, rules.attribute_keys)
+        for chunk in chunks(file, CHUNK):
+            frame, rejections = reader.frame(chunk.lines, chunk.numbers)
+            for rejection in rejections:
+                reject(file, rejection)
+            if not frame.is_empty():
+                yield from detector.process(Batch(frame))
+                last = frame.get_column("timestamp").to_physical().max()
+                assert isinstance(last, int)
+                latest = last if latest is None else max(latest, last)
+            progress(file, chunk.behind)
+    if latest is not None:
+        for now in (latest, latest + detector.patience):
+            yield from detector.tick(now)
 
 
 def as_match(finding: Finding) -> dict[str, Any]:

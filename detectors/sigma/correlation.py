@@ -53,6 +53,7 @@ MAX_HELD = 200_000
 
 Key = tuple[str, ...]
 
+NONE: frozenset[object] = frozenset()
 _NOTHING: list[Hit] = []
 
 
@@ -68,7 +69,7 @@ class Group:
     def __init__(self, touched: int) -> None:
         self.hits: list[Hit] = []
         self.pending: list[Hit] = []
-        self.kinds: set[object] = set()
+        self.kinds: frozenset[object] = NONE
         self.reported: int | None = None
         self.touched = touched
 
@@ -78,7 +79,7 @@ class Group:
         return len(self.hits) + len(self.pending)
 
 
-Kept = tuple[OrderedDict[Key, Group], Group, int | None, int, list[Hit], set[object]]
+Kept = tuple[OrderedDict[Key, Group], Group, int | None, int, list[Hit], frozenset[object]]
 """A group as it was, and where."""
 
 
@@ -97,8 +98,7 @@ class Journal:
         if key not in self._before:
             kept = None
             if group is not None:
-                lists = group.pending.copy(), group.kinds.copy()
-                kept = home, group, group.reported, group.touched, *lists
+                kept = home, group, group.reported, group.touched, group.pending.copy(), group.kinds
             self._before[key] = kept
 
     def splice(self, hits: list[Hit], start: int, stop: int, new: list[Hit]) -> None:
@@ -160,7 +160,9 @@ class Correlator:
             return ()
         group = self._group(key, hit)
         group.pending.append(hit)
-        group.kinds.add(self._kind(hit))
+        kind = self._kind(hit)
+        if kind not in group.kinds:
+            group.kinds |= {kind}
         self._held += 1
         found: tuple[Hit, ...] = ()
         if self._possible(group):
@@ -170,7 +172,7 @@ class Correlator:
             if found:
                 self._report(group, found[-1])
             if found or len(group.kinds) > len(group.hits):
-                group.kinds = set(map(self._kind, group.hits))
+                group.kinds = frozenset(map(self._kind, group.hits))
         elif len(group.pending) >= MAX_PENDING:
             self._place(group)
         while self._held > MAX_HELD and len(self._groups) + len(self._waiting) > 1:
@@ -343,7 +345,7 @@ class Correlator:
             group = groups[tuple(key)] = Group(touched)
             group.reported = reported
             group.hits, group.pending = (msgspec.convert(some, list[Hit]) for some in (hits, pending))
-            group.kinds = set(map(self._kind, (*group.hits, *group.pending)))
+            group.kinds = frozenset(map(self._kind, (*group.hits, *group.pending)))
         return groups
 
 

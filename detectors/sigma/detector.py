@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from detectors.base import Batch, Finding
-from detectors.sigma.evidence import findings
+from detectors.sigma.evidence import ALWAYS, findings
 from detectors.sigma.followers import FollowerJudge
 from detectors.sigma.found import Found
 from detectors.sigma.frame import Matcher
@@ -24,7 +24,8 @@ class SigmaDetector:
     """Judges every event by every rule; keeps state for correlations and absences only.
 
     ``process`` is ``at_once`` and ``in_turn`` together, for a batch in which no event waits.
-    ``columns`` are the attribute columns that a batch must have.
+    ``columns`` are the attribute columns that a batch must have; ``reads`` all the others that are
+    looked at.
     """
 
     name = "sigma"
@@ -47,6 +48,7 @@ class SigmaDetector:
         ]
         self._in_turn: list[Judge] = [*self._gates, *self._correlations]
         self.columns = tuple(f"attributes.{key}" for key in rules.attribute_keys)
+        self.reads = _read(rules)
         stateful: list[Gate | CorrelationJudge | FollowerJudge] = [*self._gates, *self._correlations]
         self._stateful = {_slot(judge.rule): judge for judge in (*stateful, *self._followers)}
 
@@ -155,6 +157,13 @@ def _derived(rules: RuleSet) -> list[pl.Expr]:
         for name, parts in rules.fields.derived.items()
         if name in named
     ]
+
+
+def _read(rules: RuleSet) -> tuple[str, ...]:
+    named = [column.name for rule in rules.rules for column in rule_columns(rule)]
+    named += [part for parts in rules.fields.derived.values() for part in parts]
+    told = [name for name in (*ALWAYS, "ingested_at", *named) if name in rules.fields.columns]
+    return tuple(dict.fromkeys([*told, "repeat_of"]))
 
 
 def _slot(rule: Rule) -> str:

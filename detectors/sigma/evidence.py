@@ -23,7 +23,7 @@ MAX_CONDITIONS = 20
 IDENTITIES = ("provisional", "declared", "bound")
 """How sure it is that an event comes from the agent it names, weakest first."""
 
-_ALWAYS = (
+ALWAYS = (
     *("event_id", "event_type", "timestamp", "tenant", "environment", "agent_id", "identity"),
     *("session_id", "tool_name", "replayed", "repeat_of"),
 )
@@ -62,7 +62,7 @@ def findings(verdicts: Sequence[Verdict], frame: pl.DataFrame, matches: Matches)
     bases = {verdict.base.id: verdict.base for verdict in verdicts}
     leaves = {name: tuple(dict.fromkeys(_asserted(base))) for name, base in bases.items()}
     named = {leaf.column.name for held in leaves.values() for leaf in held}
-    wanted = [*_ALWAYS, *sorted(named.difference(_ALWAYS))]
+    wanted = [*ALWAYS, *sorted(named.difference(ALWAYS))]
     temporal = {name for name in wanted if frame.schema[name].is_temporal()}
     picked = frame.select(wanted)[rows].select(
         pl.col(name).dt.timestamp("us") if name in temporal else pl.col(name) for name in wanted

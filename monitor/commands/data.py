@@ -89,9 +89,11 @@ def scan(
 
     with file_progress(files) as advance:
         found = []
-        for finding in scanning.scan(
-            settings, loaded, files, reject, advance, not rules if learn is None else learn, bool(rules)
-        ):
+        if rules and not learn:
+            findings = scanning.scan_any(loaded, files, reject, advance)
+        else:
+            findings = scanning.scan(settings, loaded, files, reject, advance, learn is not False)
+        for finding in findings:
             match = scanning.as_match(finding)
             if as_json:
                 click.echo(json.dumps(match))

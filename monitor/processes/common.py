@@ -36,6 +36,14 @@ Vitals = Callable[[], tuple[dict[str, float], dict[str, Any]]]
 """Gives a process's counters, and details for people."""
 
 
+def calm() -> None:
+    """Collect garbage seldom: batches make young objects by the ten thousand, and looking at the
+    lasting ones again gains nothing.
+    """
+    gc.freeze()
+    gc.set_threshold(*YOUNG_OBJECTS)
+
+
 def begin(settings: Settings, name: str) -> threading.Event:
     """Set up logging and signals; the returned event is set when the process should end.
 
@@ -43,9 +51,7 @@ def begin(settings: Settings, name: str) -> threading.Event:
     and one console to a data folder. Raises TimeoutError where it does not let go.
     """
     configure(name)
-    # Batches make young objects by the ten thousand; looking at the lasting ones again gains nothing.
-    gc.freeze()
-    gc.set_threshold(*YOUNG_OBJECTS)
+    calm()
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
