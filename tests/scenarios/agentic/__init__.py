@@ -16,7 +16,8 @@ An event is written as its verb, with the verb's own value, and any column by it
 ``args`` and ``result`` are ``tool_args`` and ``tool_result``; what is a mapping or a list there
 becomes JSON text, as producers send it. ``after`` is seconds since the event before (3 where not
 given), ``at`` seconds since the scenario began. ``repeat: {count, every}`` writes the event again
-and again; ``{n}`` in its texts is then the number of the repetition.
+and again; ``{n}`` in its texts is then the number of the repetition. ``round: [events]`` with a
+``repeat`` does the same for several that take turns, ``every`` being the pause after each round.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ START = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
 
 GAP = 3.0
 """Seconds between events where nothing is said."""
+
+RUNTIME = 0.4
+"""Seconds from the request to the execution of a ``call``."""
 
 VERBS = {
     "task": ("task.created", "task_goal"),
@@ -93,23 +97,32 @@ def _events(name: str, written: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Whole events in time, with ids that tell where they come from."""
     given = {"agent_id": "assistant", "session_id": f"s-{name}", **written.get("defaults", {})}
     seconds, number = 0.0, 0
-    for short in written["events"]:
+    for short in _unrolled(written["events"]):
         short = dict(short)
         seconds = short.pop("at", seconds + short.pop("after", GAP))
-        repeat = short.pop("repeat", {"count": 1, "every": 0.0})
-        for turn in range(repeat["count"]):
-            if turn:
-                seconds += repeat["every"]
-            for columns in _columns(_numbered(short, turn + 1) if repeat["count"] > 1 else short, number):
-                number += 1
-                whole = {
-                    "event_id": f"{name}-{number:03}",
-                    "timestamp": (START + timedelta(seconds=seconds)).isoformat(),
-                    **given,
-                    **columns,
-                }
-                yield {column: value for column, value in whole.items() if value is not None}
-                seconds += 0.4 if columns["event_type"] == "tool.requested" and "call" in short else 0.0
+        for columns in _columns(short, number):
+            number += 1
+            whole = {
+                "event_id": f"{name}-{number:03}",
+                "timestamp": (START + timedelta(seconds=seconds)).isoformat(),
+                **given,
+                **columns,
+            }
+            yield {column: value for column, value in whole.items() if value is not None}
+            seconds += RUNTIME if "call" in short and columns["event_type"] == "tool.requested" else 0.0
+
+
+def _unrolled(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events with every repetition written out. Raises KeyError for a round without repeat."""
+    for event in events:
+        if "repeat" not in event and "round" not in event:
+            yield event
+            continue
+        once = {key: value for key, value in event.items() if key != "repeat"}
+        for turn in range(1, event["repeat"]["count"] + 1):
+            first, *others = _numbered(once.get("round", [once]), turn)
+            yield {**first, "after": event["repeat"]["every"]} if turn > 1 else first
+            yield from others
 
 
 def _columns(short: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
