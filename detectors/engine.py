@@ -58,6 +58,11 @@ class Rules(Detector, Protocol):
     columns: tuple[str, ...]
     """The attribute columns that a batch must have."""
 
+    @property
+    def version(self) -> str:
+        """The rules' hash."""
+        ...
+
     def at_once(self, batch: Batch) -> list[Finding]:
         """Findings of what needs no state."""
         ...
@@ -199,6 +204,14 @@ class Engine:
             found = found + self._served(learner, partial(learner.tick, now))
         return sorted(found, key=_place)
 
+    def replace_rules(self, sigma: Rules) -> None:
+        """Judge by other rules from here on; rules that did not change go on from what they know."""
+        if self.sigma is not None:
+            sigma.restore(self.sigma.state())
+        self.sigma = sigma
+        self.waiting.columns = sigma.columns
+        self._blank[sigma.name] = msgspec.msgpack.encode(sigma.state())
+
     def control(self, record: Mapping[str, Any]) -> None:
         """A decision from the spool. ``kind`` says which; one that no detector needs is passed over."""
         if record.get("kind") == "verdict":
@@ -257,6 +270,7 @@ class Engine:
             "version": STATE_VERSION,
             "detectors": {detector.name: detector.state() for detector in self._detectors()},
             "waiting": self.waiting.state(),
+            "rules": self.sigma.version if self.sigma is not None else "",
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:

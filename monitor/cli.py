@@ -26,7 +26,7 @@ def main(context: click.Context, config: Path | None, data: Path | None) -> None
 
 
 for command in (
-    *(daemon.serve, daemon.demo, daemon.check, daemon.status, daemon.login),
+    *(daemon.serve, daemon.demo, daemon.check, daemon.reload, daemon.status, daemon.login),
     *(follow.follow, data.replay, data.scan, deadletters.deadletters),
     *(alerts.alerts, stops.kill, keys.keys, bench.bench),
 ):

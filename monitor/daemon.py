@@ -36,11 +36,15 @@ NAMES = ("edge", "detection", "console")
 
 @dataclass
 class Part:
-    """One of the three processes and how often it had to be started of late."""
+    """One of the three processes and how often it had to be started of late.
+
+    ``rules_hash`` are the rules in force, which it is told when it starts.
+    """
 
     name: str
     target: Callable[..., None]
     arguments: tuple[Any, ...]
+    rules_hash: str
     process: BaseProcess | None = None
     started: float = 0.0
     failures: int = 0
@@ -48,7 +52,9 @@ class Part:
 
     def start(self) -> None:
         """Start the process."""
-        self.process = SPAWN.Process(target=self.target, args=self.arguments, name=f"watchkeeper-{self.name}")
+        self.process = SPAWN.Process(
+            target=self.target, args=(*self.arguments, self.rules_hash), name=f"watchkeeper-{self.name}"
+        )
         self.process.start()
         self.started = time.monotonic()
 
@@ -114,14 +120,17 @@ def address(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C.
+def serve(
+    settings: Settings, announce: Callable[[Runtime, str], None], reread: Callable[[], Settings]
+) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; SIGHUP takes the rules anew, from ``reread``.
 
     ``announce`` is called once everything answers, with the addresses and a one-time
     login link. Raises DaemonRunning, RuleError, DialectError, SettingsError or OSError
     before anything is started where it cannot run as asked.
     """
     from monitor.processes import console, detection, edge
+    from monitor.reloading import Reloading
 
     configure("supervisor")
     os.umask(0o077)  # prompts and secrets lie in the data folder; nobody else reads them
@@ -135,10 +144,18 @@ def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
         console_socket = listen(settings.console.host, settings.console.port, "console", patience)
         runtime = Runtime(prepared.pid, address(edge_socket), address(console_socket), prepared.token)
         parts = [
-            Part("edge", edge.run, (settings, edge_socket, prepared.rules_hash)),
-            Part("detection", detection.run, (settings, runtime.console_url)),
-            Part("console", console.run, (settings, console_socket)),
+            Part("edge", edge.run, (settings, edge_socket), prepared.rules_hash),
+            Part("detection", detection.run, (settings, runtime.console_url), prepared.rules_hash),
+            Part("console", console.run, (settings, console_socket), prepared.rules_hash),
         ]
+
+        def taken(rules_hash: str) -> None:
+            for part in parts:
+                part.rules_hash = rules_hash
+
+        reloading = Reloading(settings, reread, prepared.rules_hash, taken)
+        asked = threading.Event()
+        signal.signal(signal.SIGHUP, lambda *_: asked.set())
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -152,6 +169,9 @@ def serve(settings: Settings, announce: Callable[[Runtime, str], None]) -> None:
             while not stop.wait(0.1):
                 for part in parts:
                     part.keep_alive()
+                if asked.is_set() or reloading.changed():
+                    asked.clear()
+                    reloading.reload()
         finally:
             for part in parts:
                 part.stop()
@@ -174,10 +194,12 @@ def prepare(settings: Settings) -> Prepared:
     from monitor.sources.keys import Keys
     from monitor.sources.redaction.values import load_key
     from monitor.store.migrate import migrate_state
+    from monitor.store.rulesets import RuleSets
     from monitor.store.state import State
     from monitor.web.auth import create_login_link
 
     rules = load(settings)
+    RuleSets(settings.rule_sets_folder).put(rules)
     load_mappings(settings.edge.dialects)
     if settings.redaction.policies:
         load_key(settings.redaction_key)

@@ -8,14 +8,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from monitor.events import ARROW_SCHEMA, COLUMNS, REPEAT_OF, REPLAYED, Kind
+from detectors.sigma.elements import nested
+from monitor.events import ARROW_SCHEMA, COLUMNS, REPEAT_OF, REPLAYED
 
 # Batches are small: handing buffers to a pool of threads costs more than it saves.
 _WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _READING = pa.ipc.IpcReadOptions(use_threads=False)
 
 
-TEXT_COLUMNS = frozenset(column.name for column in COLUMNS if column.kind is Kind.STRING)
+TEXT_COLUMNS = frozenset(column.name for column in COLUMNS if column.kind.label == "string")
 """Columns that may hold JSON text, so that a rule may name a key inside."""
 
 
@@ -74,7 +75,7 @@ def _nested(table: pa.Table, key: str, found: pa.ChunkedArray) -> pa.ChunkedArra
         if not found.null_count:
             break
         parent = ".".join(steps[:inside])
-        homes = [_attribute(table["attributes"], parent)]
+        homes = [pc.map_lookup(table["attributes"], pa.scalar(parent), "last")]
         if inside == 1 and parent in TEXT_COLUMNS:
             homes.append(table[parent])
         for home in homes:
@@ -85,13 +86,13 @@ def _nested(table: pa.Table, key: str, found: pa.ChunkedArray) -> pa.ChunkedArra
 
 def _inside(texts: pa.ChunkedArray, steps: Sequence[str]) -> pa.ChunkedArray:
     """What stands under nested keys in texts that are JSON objects; null where nothing does."""
-    path = "$" + "".join("['" + step.replace("\\", "\\\\").replace("'", "\\'") + "']" for step in steps)
-    series = pl.from_arrow(texts)
-    assert isinstance(series, pl.Series)
-    # Only an object has keys, and most texts are none.
-    objects = pl.when(pl.col("text").str.contains(r"^\s*\{")).then(pl.col("text"))
-    values = pl.DataFrame({"text": series}).select(objects.str.json_path_match(path)).to_series()
-    return pa.chunked_array([values.to_arrow().cast(pa.string())])
+    return pa.chunked_array([_each_inside(chunk, steps) for chunk in texts.chunks], pa.string())
+
+
+def _each_inside(texts: pa.Array, steps: Sequence[str]) -> pa.Array:
+    encoded = texts.dictionary_encode()
+    found = [nested(text, steps) for text in encoded.dictionary.to_pylist()]
+    return pc.take(pa.array(found, pa.string()), encoded.indices)
 
 
 def _joined(attributes: pa.MapArray) -> pa.Array:

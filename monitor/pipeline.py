@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from detectors.base import Finding
 from detectors.engine import Engine
+from detectors.sigma import RuleSet, SigmaDetector
 from monitor.alerting.alerts import AlertDesk
 from monitor.alerting.own import own_finding
 from monitor.frames import from_bytes, to_frame
@@ -165,7 +166,9 @@ class Watch:
         snapshots: Snapshots,
         positions: Positions,
         batch_events: int = 10_000,
+        rules_for: Callable[[str], RuleSet | None] = lambda _: None,
     ) -> None:
+        """``rules_for`` gives the rules with a hash that the spool names, or None to go on as before."""
         self.reader = reader
         self.engine = engine
         self.attribute_keys = attribute_keys
@@ -176,6 +179,7 @@ class Watch:
         self.snapshots = snapshots
         self.positions = positions
         self.batch_events = batch_events
+        self._rules_for = rules_for
         self.arrived_at: int | None = None
         self.judged = 0
         self.judged_at = 0
@@ -196,7 +200,7 @@ class Watch:
             elif item.kind is Entry.TICK:
                 self.tick(int.from_bytes(item.payload, "little", signed=True))
             elif item.kind is Entry.CONTROL:
-                self.engine.control(msgspec.json.decode(item.payload))
+                self.control(msgspec.json.decode(item.payload))
         if self.reader.position.segment != self._kept_from.segment:
             self._settled = False  # the spool may drop the segments behind, also those without events
         if not self._settled and self.snapshots.due():
@@ -249,6 +253,16 @@ class Watch:
         if self.engine.taken.height:
             self.respond(self.proof.observe(self.engine.taken))
         self.respond(self.proof.tick(now))
+
+    def control(self, record: dict[str, Any]) -> None:
+        """A decision from the spool: other rules, or what the detectors make of it."""
+        if record.get("kind") != "rules":
+            self.engine.control(record)
+            return
+        rules = self._rules_for(record["hash"])
+        if rules is not None:
+            self.engine.replace_rules(SigmaDetector(rules))
+            self.attribute_keys = rules.attribute_keys
 
     def own_faults(self) -> list[Finding]:
         """A detector that failed is an alert like any other; the rest judged without it."""

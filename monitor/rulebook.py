@@ -10,8 +10,10 @@ import msgspec
 import polars as pl
 
 from detectors.sigma import RuleSet, load_rules
+from monitor.alerting.alerts import AlertDesk
 from monitor.events import Record, arrow_batch, rule_fields
 from monitor.frames import to_frame
+from monitor.response.orders import OrderDesk
 from monitor.settings import Settings
 
 
@@ -22,6 +24,12 @@ def load(settings: Settings, paths: Sequence[Path] = ()) -> RuleSet:
     """
     pipelines = settings.detection.pipelines
     return load_rules(paths or settings.detection.rules, rule_fields(), settings.lists, pipelines)
+
+
+def in_force(rules: RuleSet, alerts: AlertDesk, orders: OrderDesk) -> None:
+    """Have both desks know these rules: their runbooks, and what they answer."""
+    alerts.rules = {rule.id: rule for rule in rules.rules}
+    orders.responses = {rule.id: rule.response for rule in rules.rules if rule.response}
 
 
 def frame_of(rules: RuleSet, events: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

@@ -254,6 +254,9 @@ class DetectionSettings(Section):
     pipelines: list[Path] = Field(
         default_factory=list, description="pySigma processing pipelines that map foreign field names"
     )
+    watch_rules: bool = Field(
+        False, description="take rules and lists anew when a file changes, not only on SIGHUP"
+    )
     batch_events: int = Field(10_000, gt=0, description="most events judged at once")
     snapshot_seconds: float = Field(5.0, gt=0, description="how often detector state is saved")
     false_alerts_per_1000_sessions: float = Field(
@@ -420,6 +423,11 @@ class Settings(BaseSettings):
     def spool_folder(self) -> Path:
         """The spool's folder."""
         return self.data / "spool"
+
+    @property
+    def rule_sets_folder(self) -> Path:
+        """The folder of the rule sets that are or were in force."""
+        return self.data / "rules"
 
     @property
     def dead_letters_folder(self) -> Path:

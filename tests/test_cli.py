@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from detectors.drift import Drift
-from detectors.sigma.load import load_text
+from detectors.sigma.load import load_texts
 from monitor.events import rule_fields
 from monitor.faults import EXPECTED
 from monitor.scan import scan
@@ -83,7 +83,7 @@ def test_scan_finds_what_only_silence_shows(tmp_path: Path) -> None:
     assert events[drift.row].event_type == "task.completed"
     file = tmp_path / "silent.ndjson"
     file.write_bytes(b"\n".join(msgspec.json.encode(_sent(one)) for one in events[: drift.row]) + b"\n")
-    found = list(scan(Settings(), load_text("", "", rule_fields()), [file], _never, lambda *_: None))
+    found = list(scan(Settings(), load_texts([], rule_fields()), [file], _never, lambda *_: None))
     assert [one.finding_id for one in found if one.detector == "drift"] == [drift.finding_id]
 
 

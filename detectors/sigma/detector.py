@@ -36,7 +36,7 @@ class SigmaDetector:
         trees = [rule for rule in awake if rule.tree is not None]
         places = {name: place for place, rule in enumerate(trees) for name in (rule.id, rule.key)}
         self._matcher = Matcher([rule.tree for rule in trees if rule.tree is not None])
-        self._derived = _derived(rules)
+        self._derived = derived(rules)
         self._gates: list[Gate] = [AbsenceGate(rule, places) for rule in trees if rule.absences]
         self._gates += [NoveltyGate(rule, rule.first_seen, places) for rule in trees if rule.first_seen]
         self._followers = [FollowerJudge(rule, places) for rule in trees if rule.followers]
@@ -51,6 +51,11 @@ class SigmaDetector:
         self.reads = _read(rules)
         stateful: list[Gate | CorrelationJudge | FollowerJudge] = [*self._gates, *self._correlations]
         self._stateful = {_slot(judge.rule): judge for judge in (*stateful, *self._followers)}
+
+    @property
+    def version(self) -> str:
+        """The rules' hash."""
+        return self.rules.hash
 
     def process(self, batch: Batch) -> list[Finding]:
         """Findings of all rules in row order; equal however the stream is cut.
@@ -149,7 +154,7 @@ def _inner_first(awake: Sequence[Rule], rules: RuleSet) -> list[Rule]:
     return list(ordered.values())
 
 
-def _derived(rules: RuleSet) -> list[pl.Expr]:
+def derived(rules: RuleSet) -> list[pl.Expr]:
     """The derived fields that a rule names, as expressions."""
     named = {column.name for rule in rules.rules for column in rule_columns(rule)}
     return [

@@ -22,7 +22,7 @@ from detectors.sigma.extension import Extension, extension
 from detectors.sigma.filters import Filter, apply, read_filter
 from detectors.sigma.linking import link
 from detectors.sigma.mapping import Mapping as FieldMapping
-from detectors.sigma.mapping import read_pipelines
+from detectors.sigma.mapping import mapped, read_pipelines
 from detectors.sigma.parse import POLICY, Parser
 from detectors.sigma.refusal import RefusedError
 from detectors.sigma.relations import correlation, pins_agent
@@ -48,11 +48,16 @@ def load_rules(
     return _loaded(read(paths, faults), Site(fields, lists or {}, mapping), faults)
 
 
-def load_text(path: str, text: str, fields: Fields, lists: Lists | None = None) -> RuleSet:
-    """The same for the rules in one text, that of the file ``path``."""
+def load_texts(
+    texts: Iterable[tuple[str, str]],
+    fields: Fields,
+    lists: Lists | None = None,
+    pipelines: Sequence[str] = (),
+) -> RuleSet:
+    """The same for what is at hand: the path and the text of each file, and the texts of pipelines."""
     faults: list[Fault] = []
-    documents = [*parse(path, text, faults)]
-    return _loaded(documents, Site(fields, lists or {}, read_pipelines((), faults)), faults)
+    documents = [document for path, text in texts for document in parse(path, text, faults)]
+    return _loaded(documents, Site(fields, lists or {}, mapped(pipelines)), faults)
 
 
 def relisted(rules: RuleSet, rule: Rule, lists: Lists) -> RuleSet:

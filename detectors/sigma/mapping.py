@@ -36,15 +36,20 @@ class Mapping:
 
 def read_pipelines(paths: Sequence[Path], faults: list[Fault]) -> Mapping:
     """The pipelines in the YAML files; what is wrong in them is added to ``faults``."""
-    texts, pipelines = [], []
+    texts = []
     for path in paths:
         try:
             text = path.read_text(encoding="utf-8")
-            pipelines.append(_pipeline(text))
+            mapped([text])
             texts.append(text)
         except UNUSABLE as error:
             faults.append((str(path), f"not a usable pipeline: {' '.join(str(error).split())[:300]}"))
-    return Mapping(texts, pipelines)
+    return mapped(texts)
+
+
+def mapped(texts: Sequence[str]) -> Mapping:
+    """The mapping of these pipelines. Raises one of ``UNUSABLE``."""
+    return Mapping(texts, [_pipeline(text) for text in texts])
 
 
 def _pipeline(text: str) -> ProcessingPipeline:

@@ -41,6 +41,14 @@ KINDS = {
         ),
         "detection",
     ),
+    "rules-refused": Kind(
+        "New rules are not in force",
+        (
+            "The reason names each file and what is wrong in it; the rules in force stay as they were.",
+            "Mend the files, and see that `watchkeeper rules check` finds nothing.",
+            "Then run `watchkeeper reload`, or send SIGHUP to the daemon.",
+        ),
+    ),
     "detection-lag": Kind(
         "Detection is behind",
         (

@@ -21,7 +21,24 @@ def serve(context: click.Context) -> None:
         click.echo(f"console  {runtime.console_url}")
         click.echo(f"sign in  {login}")
 
-    daemon.serve(settings_of(context), announce)
+    daemon.serve(settings_of(context), announce, lambda: settings_of(context))
+
+
+@click.command()
+@AS_JSON
+@click.pass_context
+def reload(context: click.Context, as_json: bool) -> None:
+    """Have the running daemon take its rules and lists anew: all of them, or none.
+
+    Exit code 1 where they cannot be used; the rules in force then stay as they are.
+    """
+    from monitor.reloading import ask
+
+    found = ask(settings_of(context))
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        click.echo(f"{found['rules']} rules in force{'' if found['changed'] else ', as before'}")
 
 
 @click.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 from monitor.alerting.alerts import AlertDesk
@@ -14,7 +15,7 @@ from monitor.pipeline import Keep
 from monitor.processes.beginning import GAP, GAP_TITLE, told_unstored
 from monitor.processes.common import Server, begin, show_life, web_server
 from monitor.response.orders import OrderDesk
-from monitor.rulebook import load
+from monitor.rulebook import in_force
 from monitor.scheduler import start_scheduler
 from monitor.settings import Settings
 from monitor.sources.room import free_bytes
@@ -22,6 +23,7 @@ from monitor.store.clickhouse import LateStore
 from monitor.store.fault import StoreError
 from monitor.store.positions import Positions
 from monitor.store.queries import Readers
+from monitor.store.rulesets import Known, RuleSets
 from monitor.store.state import State
 from monitor.telemetry import logger
 from monitor.web.app import console_app
@@ -34,7 +36,7 @@ NICENESS = 5
 """Lower priority than edge and detection: nobody's stop waits for a page."""
 
 
-def run(settings: Settings, sock: socket.socket) -> None:
+def run(settings: Settings, sock: socket.socket, rules_hash: str) -> None:
     """Process entry: serve and store until told to end, then store all that is sealed."""
     stop = begin(settings, "console")
     os.nice(NICENESS)
@@ -42,13 +44,13 @@ def run(settings: Settings, sock: socket.socket) -> None:
     # Pages, API and people's orders must work while ClickHouse is down.
     store = LateStore(settings)
     readers = Readers(store)
-    rules = load(settings)
-    alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)
-    orders = OrderDesk(
+    alerts = AlertDesk(state, {}, settings)
+    orders = OrderDesk(state, settings.containment, {}, page=alerts.file)
+    known = Known(
         state,
-        settings.containment,
-        {rule.id: rule.response for rule in rules.rules if rule.response},
-        page=alerts.file,
+        RuleSets(settings.rule_sets_folder),
+        rules_hash,
+        partial(in_force, alerts=alerts, orders=orders),
     )
     storing = Storing(settings, state, store, alerts, stop)
     app = console_app(state, settings, readers, alerts, orders, store_ready=store.ping)
@@ -58,6 +60,7 @@ def run(settings: Settings, sock: socket.socket) -> None:
 
     show_life(state, "console", vitals, stop)
     scheduler = start_scheduler(state)
+    scheduler.add_job(known.look, "interval", seconds=2, id="rules-in-force")
     server = web_server(app, drain_seconds=2)
     storing.start()
     threading.Thread(target=_end, args=(server, stop), name="end", daemon=True).start()

@@ -22,10 +22,11 @@ from monitor.processes.selfwatching import SelfWatching
 from monitor.response.containment import SilenceProof
 from monitor.response.orders import OrderDesk
 from monitor.response.worker import OrderWorker
-from monitor.rulebook import load
+from monitor.rulebook import in_force
 from monitor.settings import Settings
 from monitor.sources.spool import MissingSegmentError, SpoolReader
 from monitor.store.positions import Positions
+from monitor.store.rulesets import RuleSets
 from monitor.store.snapshots import Snapshots
 from monitor.store.state import State
 from monitor.telemetry import logger
@@ -46,7 +47,7 @@ LONGEST_PAUSE = 30.0
 """Seconds between two beginnings while judging fails."""
 
 
-def run(settings: Settings, console_url: str) -> None:
+def run(settings: Settings, console_url: str, rules_hash: str) -> None:
     """Process entry: judge until told to end, then everything that the spool still holds.
 
     Orders and messages have workers of their own, which begin first and go on whatever
@@ -54,14 +55,10 @@ def run(settings: Settings, console_url: str) -> None:
     """
     stop = begin(settings, "detection")
     state = State(settings.state_file)
-    rules = load(settings)
-    alerts = AlertDesk(state, {rule.id: rule for rule in rules.rules}, settings)
-    orders = OrderDesk(
-        state,
-        settings.containment,
-        {rule.id: rule.response for rule in rules.rules if rule.response},
-        page=alerts.file,
-    )
+    rules = RuleSets(settings.rule_sets_folder).get(rules_hash)
+    alerts = AlertDesk(state, {}, settings)
+    orders = OrderDesk(state, settings.containment, {}, page=alerts.file)
+    in_force(rules, alerts, orders)
     sender, outbox = OrderWorker(state, orders, settings.containment), Outbox(state, settings, console_url)
     orders.on_wake(sender.wake)
     orders.on_wake(outbox.wake)
@@ -89,14 +86,16 @@ class Judging:
         self.rules = rules
         self.alerts = alerts
         self.orders = orders
+        self._rule_sets = RuleSets(settings.rule_sets_folder)
         self.watch: Watch | None = None
         self.fault: str | None = None
 
     def vitals(self) -> tuple[dict[str, float], dict[str, Any]]:
         """Counters, and what is warm or at fault."""
         if self.watch is None:
-            return {"judged_events": 0}, {"profiles": [], "fault": self.fault}
-        return self.watch.metrics(), {"profiles": self.watch.engine.profiles(), "fault": self.fault}
+            return {"judged_events": 0}, {"profiles": [], "fault": self.fault, "rules": None}
+        profiles = self.watch.engine.profiles()
+        return self.watch.metrics(), {"profiles": profiles, "fault": self.fault, "rules": self.rules.hash}
 
     def run(self, stop: threading.Event) -> None:
         """The loop, begun again after a fault, ever more slowly while faults go on."""
@@ -116,11 +115,13 @@ class Judging:
 
     def _build(self) -> Watch:
         """The main path's second third, going on from the last snapshot."""
+        snapshots = Snapshots(self.settings.data / "snapshots", self.settings.detection.snapshot_seconds)
+        start = beginning(snapshots.load(), self.settings.spool_folder)
+        # what was not judged yet is judged by the rules of its time
+        self.rules_for(str((start.state or {}).get("rules", "")))
         engine = Engine(
             SigmaDetector(self.rules), learners(self.settings.detection.false_alerts_per_1000_sessions)
         )
-        snapshots = Snapshots(self.settings.data / "snapshots", self.settings.detection.snapshot_seconds)
-        start = beginning(snapshots.load(), self.settings.spool_folder)
         if start.state is not None:
             engine.restore(start.state)
         if start.lost is not None:
@@ -140,7 +141,24 @@ class Judging:
             snapshots,
             Positions(self.state),
             self.settings.detection.batch_events,
+            self.rules_for,
         )
+
+    def rules_for(self, name: str) -> RuleSet | None:
+        """The rules with this hash, now in force; None where they are already, or cannot be had."""
+        if name in ("", self.rules.hash):
+            return None
+        try:
+            rules = self._rule_sets.get(name)
+        except (OSError, ValueError) as error:
+            reason = (
+                f"the rules {name} of the spool cannot be read: {error}; judging goes on by {self.rules.hash}"
+            )
+            self._report("rules-refused", "New rules are not in force", reason, "high")
+            return None
+        self.rules = rules
+        in_force(rules, self.alerts, self.orders)
+        return rules
 
     def _judge(self, watch: Watch, stop: threading.Event) -> None:
         place = watch.reader.position

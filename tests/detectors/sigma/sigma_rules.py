@@ -11,7 +11,7 @@ import polars as pl
 
 from detectors.base import Batch, Finding
 from detectors.sigma import RuleError, RuleSet, SigmaDetector
-from detectors.sigma.load import load_text
+from detectors.sigma.load import load_texts
 from monitor.events import Record, arrow_batch, rule_fields
 from monitor.frames import to_frame
 from tests.builders import frame
@@ -21,7 +21,7 @@ ID = "6b1f0c52-0000-4000-8000-{:012d}"
 
 def rules(text: str) -> RuleSet:
     """The rule set of one file's text."""
-    return load_text("rules.yml", text, rule_fields())
+    return load_texts([("rules.yml", text)], rule_fields())
 
 
 def faults(text: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""What the commands ``watchkeeper rules`` do for the person who writes rules."""
