@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,25 @@ class Client:
         if reply.is_error:
             raise Unreachable(problem(reply))
         return reply.json()
+
+    def hunt(self, asked: Mapping[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
+        """Run a rule over the daemon's history; what it found. Raises Unreachable."""
+        try:
+            with self._console.stream("POST", "/api/v1/hunts", json=asked, timeout=None) as reply:
+                if reply.is_error:
+                    reply.read()
+                    raise Unreachable(problem(reply))
+                for line in reply.iter_lines():
+                    told = json.loads(line)
+                    if "error" in told:
+                        raise Unreachable(told["error"])
+                    if "result" in told:
+                        found: dict[str, Any] = told["result"]
+                        return found
+                    progress(told["progress"])
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{self.console_url} does not answer: {error}") from None
+        raise Unreachable("the daemon ended before the hunt did; start it and hunt again")
 
     def send(self, lines: list[bytes], live: bool) -> dict[str, Any]:
         """``offer`` until it is answered: a busy or restarting daemon is given time.

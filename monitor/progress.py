@@ -18,6 +18,16 @@ from rich.progress import (
 
 
 @contextmanager
+def part_progress(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar for work that says how far it is, from 0 to 1."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda part: progress.update(task, completed=part)
+
+
+@contextmanager
 def file_progress(files: Sequence[Path]) -> Iterator[Callable[[Path, int], None]]:
     """A bar over the bytes of ``files``; call what is given with a file and how far it was read."""
     console = Console(stderr=True)

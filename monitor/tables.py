@@ -166,6 +166,37 @@ def findings_page(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     return Group(*lines)
 
 
+def hunt_page(found: Mapping[str, Any]) -> RenderableType:
+    """What a hunt has found: by day with bars, then what would have alerted."""
+    head = Text.assemble(level(found["level"]), "  ", plain(found["title"]))
+    how = "by SQL" if found["how"] == "sql" else f"streamed: {found['why']}"
+    told = f"{found['since'][:16]} to {found['until'][:16]} UTC, {how}"
+    counted = (
+        f"{found['findings']} findings, {found['alerts']} alerts, {found['agents']} agents"
+        if found["findings"]
+        else "nothing found: it would have alerted nobody"
+    )
+    days = table("day (UTC)", "events", "findings", "alerts", "")
+    most = max([1, *(day["findings"] for day in found["days"])])
+    for day in found["days"]:
+        events = "" if day["events"] is None else str(day["events"])
+        bar = "█" * round(30 * day["findings"] / most)
+        days.add_row(day["day"], events, str(day["findings"]), str(day["alerts"]), bar)
+    hits = table("first findings (UTC)", "agent", "session", "events")
+    for hit in found["hits"][:20]:
+        ids = ", ".join(hit["event_ids"][:3]) + (" …" if len(hit["event_ids"]) > 3 else "")
+        hits.add_row(
+            hit["timestamp"][:19].replace("T", " "),
+            plain(hit["agent_id"]),
+            plain(hit["session_id"]),
+            plain(ids),
+        )
+    parts: list[RenderableType] = [head, Text(told, style="dim"), Text(counted)]
+    parts += [Text(), days] if found["days"] else []
+    parts += [Text(), hits] if found["hits"] else []
+    return Group(*parts)
+
+
 def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """API keys, without their secrets."""
     shown = table("id", "name", "tenant", "agents", "scopes", "created (UTC)", "revoked (UTC)")

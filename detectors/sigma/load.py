@@ -62,14 +62,8 @@ def load_texts(
 
 def relisted(rules: RuleSet, rule: Rule, lists: Lists) -> RuleSet:
     """The rule alone, with those that it refers to and its filters, as other lists make it."""
-    wanted = rules.alone(rule).rules
-    texts = {one.text for one in wanted}
-    filters = {name for one in wanted for name in one.filters}
-    documents = [
-        one for one in rules.documents if one.text in texts or (one.kind == "filter" and one.name in filters)
-    ]
     site = dataclasses.replace(rules.site, lists={**rules.site.lists, **lists})
-    return _loaded(documents, site, [])
+    return _loaded(rules.needed(rule), site, [])
 
 
 def _loaded(documents: Sequence[Document], site: Site, faults: list[Fault]) -> RuleSet:

@@ -154,6 +154,17 @@ class RuleSet:
         """The rule with this id or name, or None."""
         return next((rule for rule in self.rules if name in (rule.id, rule.key)), None)
 
+    def needed(self, rule: Rule) -> list[Document]:
+        """The documents that make this rule: its own, of the rules it refers to, its filters, the lists."""
+        wanted = self.alone(rule).rules
+        texts = {one.text for one in wanted}
+        filters = {name for one in wanted for name in one.filters}
+        return [
+            one
+            for one in self.documents
+            if one.text in texts or one.kind == "lists" or (one.kind == "filter" and one.name in filters)
+        ]
+
     def alone(self, rule: Rule) -> RuleSet:
         """The rule with the rules it refers to, and theirs, as a set of its own."""
         wanted = {rule.id}

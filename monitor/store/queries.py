@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -46,6 +47,18 @@ class Readers:
             client = self._own.client = self._store.connect(settings=LIMITS)
             self._clients.append(client)
         return client
+
+    @contextlib.contextmanager
+    def alone(self, seconds: int) -> Iterator[Client]:
+        """A client for the calling thread's own long work, one core of the server at most.
+
+        Raises StoreError while the store is not open.
+        """
+        client = self._store.connect(settings={**LIMITS, "max_execution_time": seconds, "max_threads": 1})
+        try:
+            yield client
+        finally:
+            client.close()
 
     async def select(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Run one of our own queries. Raises StoreError where it fails or takes too long."""

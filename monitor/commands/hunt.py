@@ -1,0 +1,104 @@
+"""A rule over stored history, from the command line."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from monitor.commands.common import AS_JSON, settings_of
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Moment(click.ParamType[datetime]):
+    """A date, a time (UTC where it names no offset), or how long ago: 90m, 12h, 7d, 2w."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> datetime:
+        """The moment. Fails as click does."""
+        if isinstance(value, datetime):
+            return value
+        if value[:-1].isdigit() and value[-1:] in UNITS:
+            return datetime.now(UTC) - timedelta(**{UNITS[value[-1]]: int(value[:-1])})
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time (2026-11-23T10:00) nor how long ago (7d)", param, context)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@click.command()
+@click.argument("rule")
+@click.option(
+    "--rules",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="Files or folders that hold the rule; those of the settings where absent.",
+)
+@click.option("--from", "since", type=Moment(), default="7d", show_default=True, help="First event's time.")
+@click.option("--to", "until", type=Moment(), default="0m", help="Time up to which; now where absent.")
+@AS_JSON
+@click.pass_context
+def hunt(
+    context: click.Context,
+    rule: str,
+    rules: tuple[Path, ...],
+    since: datetime,
+    until: datetime,
+    as_json: bool,
+) -> None:
+    """Run RULE (id, name, title or file) over stored history: hits per day, and what would have alerted.
+
+    It asks the running daemon; where none runs, it opens the store itself.
+    """
+    from monitor.authoring.naming import UnknownRuleError, rule_and_set
+    from monitor.progress import part_progress
+    from monitor.tables import hunt_page, show
+
+    settings = settings_of(context)
+    if since >= until:
+        raise click.UsageError("--from must lie before --to")
+    try:
+        chosen, loaded = rule_and_set(settings, rule, rules)
+    except UnknownRuleError as error:
+        raise click.ClickException(str(error)) from None
+    bounds = int(since.timestamp() * 1e6), int(until.timestamp() * 1e6)
+    with part_progress(f"hunting {chosen.title}") as advance:
+        found = _hunted(settings, loaded, chosen, bounds, advance)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        show(hunt_page(found))
+
+
+def _hunted(settings: Any, rules: Any, rule: Any, bounds: tuple[int, int], advance: Any) -> dict[str, Any]:
+    import msgspec
+
+    from monitor.client import Client
+    from monitor.hunting import hunt as run
+    from monitor.runtime import read_runtime
+    from monitor.store.clickhouse import EventStore
+
+    if read_runtime(settings.data) is not None:
+        needed = rules.needed(rule)
+        asked = {
+            "rule": rule.id,
+            "documents": [(one.path, one.text) for one in needed],
+            "lists": {name: list(values) for name, values in rules.site.lists.items()},
+            "pipelines": list(rules.site.mapping.version),
+            "since": bounds[0],
+            "until": bounds[1],
+        }
+        return Client.find(settings.data).hunt(asked, advance)
+    store = EventStore.open(settings)
+    try:
+        client = store.connect()
+        found: dict[str, Any] = msgspec.to_builtins(run(client, rules, rule, *bounds, progress=advance))
+        return found
+    finally:
+        store.close()
