@@ -22,6 +22,9 @@ EVERY_VALUE = ATTRIBUTE + "*"
 MAX_BRACKETS = 500
 """A text with more is its own element: the decoder would fail at a depth that depends on its caller."""
 
+_SPACE = " \t\r\n"
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 
@@ -69,3 +72,26 @@ def elements(value: str) -> list[str]:
         return [_text.decode(raw) if raw[:1] == b'"' else raw.decode() for raw in found]
     except (msgspec.DecodeError, UnicodeError):
         return [value]
+
+
+def nested(value: str, steps: Sequence[str]) -> str | None:
+    """The text under nested keys of a JSON object, as `elements` writes texts; None where there is
+    none, or null. Of equal keys the last counts.
+
+    >>> nested('{"a": {"b": 1.50}}', ["a", "b"]), nested('{"a": null}', ["a"]), nested("a", ["a"])
+    ('1.50', None, None)
+    """
+    if value.lstrip(_SPACE)[:1] != "{" or value.count("[") + value.count("{") > MAX_BRACKETS:
+        return None
+    try:
+        raw = value.lstrip(_SPACE).encode()
+        for step in steps:
+            found = _object.decode(raw).get(step) if raw[:1] == b"{" else None
+            if found is None:
+                return None
+            raw = bytes(found)
+        if raw == b"null":
+            return None
+        return _text.decode(raw) if raw[:1] == b'"' else raw.decode()
+    except (msgspec.DecodeError, UnicodeError):
+        return None

@@ -111,7 +111,7 @@ def _finding(verdict: Verdict, row: Row, held: Sequence[Leaf]) -> Finding:
         evidence={
             "matched": _matched(held, row, MAX_VALUE),
             "conditions": [
-                clean(describe(_narrowed(leaf, row[leaf.column.name])), MAX_VALUE)
+                clean(describe(narrowed(leaf, row[leaf.column.name])), MAX_VALUE)
                 for leaf in held[:MAX_CONDITIONS]
             ],
             **_related(verdict),
@@ -141,15 +141,16 @@ def _matched(held: Sequence[Leaf], row: Row, limit: int) -> dict[str, Any]:
     for leaf in held:
         value = row[leaf.column.name]
         if isinstance(value, list):
-            value = [_excerpt(item, leaf, limit) for item in value[:20] if item is not None]
+            value = [excerpt(item, leaf, limit) for item in value[:20] if item is not None]
         elif isinstance(value, str):
-            value = _excerpt(value, leaf, limit)
+            value = excerpt(value, leaf, limit)
         if value is not None:
             values[leaf.column.name] = value
     return values
 
 
-def _excerpt(value: str, leaf: Leaf, limit: int) -> str:
+def excerpt(value: str, leaf: Leaf, limit: int) -> str:
+    """At most ``limit`` characters of the value, around the place that the leaf found."""
     if len(value) <= limit:
         return value
     first = compiled(either(_expressions(leaf))).search(value) if _expressions(leaf) else None
@@ -168,7 +169,7 @@ def _expressions(leaf: Leaf) -> list[str]:
     return []
 
 
-def _narrowed(leaf: Leaf, value: Any) -> Leaf:
+def narrowed(leaf: Leaf, value: Any) -> Leaf:
     """The leaf with only those of its patterns that matched, so that the analyst sees which."""
     if not isinstance(leaf, Text | Regex) or len(leaf.patterns) == 1:
         return leaf

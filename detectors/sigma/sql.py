@@ -10,7 +10,7 @@ No value ever stands in the text: all are bound by the server (``{name:Type}``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from detectors.sigma.sql_text import NoSql, Sql, Table, Writer
 from detectors.sigma.sql_where import condition, where
 from detectors.sigma.windows import Hit
 
-__all__ = ["Fired", "NoSql", "Query", "Sql", "Table", "compile_rule", "where"]
+__all__ = ["Fired", "NoSql", "Query", "Sql", "Table", "compile_rule", "hits", "where"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Fired:
     microseconds; ``segment`` and ``row`` say where it stands; ``event_ids`` are in time order.
     """
 
+    rule_id: str
     timestamp: int
     event_ids: tuple[str, ...]
     group: Mapping[str, str | None]
@@ -71,7 +72,7 @@ class Query:
         if spec is None:
             for row in rows:
                 group = {name: row[name] for name in ("agent_id", "session_id")}
-                yield _fired(row, (row["event_id"],), group)
+                yield _fired(self.rule, row, (row["event_id"],), group)
             return
         lanes = (Correlator(spec), Correlator(spec))
         for row in rows:
@@ -81,15 +82,18 @@ class Query:
             lane.settle()
             if found:
                 ids = Verdict(self.rule, self.rule, 0, found).event_ids
-                yield _fired(row, ids, named(spec.group_by, key))
+                yield _fired(self.rule, row, ids, named(spec.group_by, key))
 
 
 def _hit(row: Mapping[str, Any]) -> Hit:
     return Hit(row["at"], row["base"], row["hit_id"], "", None, row["value"], "declared")
 
 
-def _fired(row: Mapping[str, Any], ids: tuple[str, ...], group: Mapping[str, str | None]) -> Fired:
+def _fired(
+    rule: Rule, row: Mapping[str, Any], ids: tuple[str, ...], group: Mapping[str, str | None]
+) -> Fired:
     return Fired(
+        rule_id=rule.id,
         timestamp=row["micros"],
         event_ids=ids,
         group=group,
@@ -127,6 +131,26 @@ def compile_rule(
         f"FROM {table.name} WHERE {matched} ORDER BY timestamp, segment, row"
     )
     return Query(rule, writer.done(matches), _by_day(matched, writer))
+
+
+def hits(
+    rule: Rule,
+    rules: RuleSet,
+    table: Table,
+    ask: Callable[[Sql], Iterable[Mapping[str, Any]]],
+    *,
+    since: int,
+    until: int,
+    judged: str = "1",
+    tenant: str | None = None,
+) -> Iterator[Fired]:
+    """What the rule would have found, had the stream begun at ``since`` and ended before ``until``.
+
+    ``ask`` runs a statement and gives its rows by column name. For the rest see `compile_rule`,
+    whose NoSql it raises before anything is asked.
+    """
+    query = compile_rule(rule, rules, table, judged, tenant).between(since, until)
+    return query.fired(ask(query.matches))
 
 
 MICROS = "toUnixTimestamp64Micro(timestamp)"

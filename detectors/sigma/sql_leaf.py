@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from detectors.sigma.elements import EVERY_VALUE
 from detectors.sigma.search import FINAL_SIGMA, SIGMA, lower, sigmas, text_pattern
-from detectors.sigma.sql_json import elements
-from detectors.sigma.sql_regex import re2
+from detectors.sigma.sql_json import elements, let
+from detectors.sigma.sql_regex import expression
 from detectors.sigma.sql_text import Writer
 from detectors.sigma.tree import Column, Leaf, Network, Null, Number, Parts, Regex, Same, Text, Wild
 
@@ -51,8 +51,8 @@ Judge = Callable[[str], str]
 
 def leaf_sql(leaf: Leaf, writer: Writer) -> str:
     """The leaf as an expression of 0 and 1. Raises NoSql."""
-    value = writer.value(leaf.column)
     column = leaf.column
+    value = writer.value(column)
     if isinstance(leaf, Null):
         return f"empty({value})" if column.kind == "list" else f"isNull({value})"
     if isinstance(leaf, Same):
@@ -60,11 +60,15 @@ def leaf_sql(leaf: Leaf, writer: Writer) -> str:
     judge = functools.partial(_scalar, leaf, writer)
     if column.kind == "list":
         return _over(value, judge, column.every)
-    whole = f"ifNull({judge(value)}, 0)"
     if not column.attribute or column.name == EVERY_VALUE:
-        return whole
+        return f"ifNull({judge(value)}, 0)"
+    return let("v", value, lambda text: _attribute(text, judge, column.every))
+
+
+def _attribute(value: str, judge: Judge, every: bool) -> str:
+    whole = f"ifNull({judge(value)}, 0)"
     taken = f"ifNull({elements(value)}, [])"
-    if column.every:
+    if every:
         return f"if(empty({taken}), {whole} AND {_no_empty_list(value)}, {_over(taken, judge, True)})"
     return f"({whole} OR {_over(taken, judge, False)})"
 
@@ -83,7 +87,7 @@ def _scalar(leaf: Leaf, writer: Writer, value: str) -> str:
         case Text():
             return _text(leaf, writer, value)
         case Regex(patterns=patterns):
-            return _any(f"match({value}, {writer.bind('String', re2(one))})" for one in patterns)
+            return _any(f"match({value}, {writer.bind('String', expression(one))})" for one in patterns)
         case Number():
             return _number(leaf, writer, value)
         case Network(cidr=cidr):
@@ -111,7 +115,7 @@ def _text(leaf: Text, writer: Writer, value: str) -> str:
         if shape in ("is", "contains"):
             plain.setdefault(shape, []).append(literal)
         elif shape == "like":
-            found.append(f"match({value}, {writer.bind('String', text_pattern((parts,)))})")
+            found.append(f"match({value}, {writer.bind('String', expression(text_pattern((parts,))))})")
         else:
             found.append(f"{shape}({value}, {writer.bind('String', literal)})")
     if exact := plain.get("is"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from detectors.base import Fields
 from detectors.sigma.elements import EVERY_VALUE
+from detectors.sigma.sql_json import nested
 from detectors.sigma.tree import ATTRIBUTE, Column
 
 
@@ -70,15 +71,27 @@ class Writer:
         if name == EVERY_VALUE:
             return "if(empty(attributes), NULL, arrayStringConcat(mapValues(attributes), '\\n'))"
         if column.attribute:
-            return self.attribute(name.removeprefix(ATTRIBUTE))
+            found = list(self._named(name.removeprefix(ATTRIBUTE)))
+            return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
         if name in fields.derived:
             return "concat(" + ", '/', ".join(fields.derived[name]) + ")"
         if fields.columns.get(name) != column.kind:
             raise NoSql(f"the stored events have no column {name} of type {column.kind}")
         return name
 
+    def _named(self, key: str) -> Iterator[str]:
+        """The attribute, then what the key's dots lead to in a JSON object, best first."""
+        yield self.attribute(key)
+        steps = key.split(".")
+        for inside in range(len(steps) - 1, 0, -1):
+            parent = ".".join(steps[:inside])
+            names = [self.bind("String", step) for step in steps[inside:]]
+            yield nested(self.attribute(parent), names)
+            if inside == 1 and self.table.fields.columns.get(parent) == "string":
+                yield nested(f"CAST({parent}, 'Nullable(String)')", names)
+
     def attribute(self, key: str) -> str:
-        """The value of an attribute, NULL where it is absent."""
+        """The attribute of exactly this name, NULL where it is absent."""
         bound = self.bind("String", key)
         return f"if(mapContains(attributes, {bound}), attributes[{bound}], NULL)"
 

@@ -39,10 +39,11 @@ class TestResult:
 
 def run_tests(rules: RuleSet, to_frame: ToFrame) -> list[TestResult]:
     """Every test of every rule, each with a fresh detector that holds this rule and its bases."""
-    return [_run(rules, rule, test, to_frame) for rule in rules.rules for test in rule.tests]
+    return [run_test(rules, rule, test, to_frame) for rule in rules.rules for test in rule.tests]
 
 
-def _run(rules: RuleSet, rule: Rule, test: Mapping[str, Any], to_frame: ToFrame) -> TestResult:
+def run_test(rules: RuleSet, rule: Rule, test: Mapping[str, Any], to_frame: ToFrame) -> TestResult:
+    """One test of one rule."""
     alone = relisted(rules, rule, test["lists"]) if "lists" in test else rules.alone(rule)
     events = test_events(test["events"], rules)
     found = sum(finding.rule_id == rule.id for finding in judged(alone, events, to_frame))

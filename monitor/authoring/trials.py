@@ -44,7 +44,9 @@ class Trials:
                 }
                 for one in self.failed
             ],
-            "untested": [{"rule_id": rule.id, "title": rule.title, "file": rule.path} for rule in self.untested],
+            "untested": [
+                {"rule_id": rule.id, "title": rule.title, "file": rule.path} for rule in self.untested
+            ],
         }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from detectors.sigma.search import PatternError, compiled
 from detectors.sigma.tree import (
     And,
     Column,
@@ -105,6 +106,10 @@ LISTS = (
     '[" 5", 5]',
     '["10.0.0.1", "it\'s"]',
 )
+NUMERALS = (
+    *("1.50", "1e3", "1E+400", "-0", "123456789012345678901234567890", "01", "null", "[1,  2]"),
+    *('"\\ud800"', '"\\u00c4\\n"', '{"b": {"b": [1.0]}, "b": "last"}', '"{\\"a\\": 1}"', '["{", "]"]'),
+)
 PATTERNS = (
     "a.b",
     "(?s)a.b",
@@ -128,19 +133,35 @@ PATTERNS = (
     r"\.",
     "",
     r"(a|b)*c",
+    "aBé?|istanbulé*",
+    r"ab\Q\E?",
     r"[[:upper:]]",
     "(?i)strasse",
     "\0",
     "a\\\nb|_",
 )
 
+ATOMS = (
+    *("a", "b", "B", "K", "é", "ß", "σ", "Σ", "İ", "5", "_", " ", "'", "-", "]", "}", ":", "\n", "\0", "😀"),
+    *(".", r"\.", r"\\", r"\n", r"\t", r"\x41", r"\x{e9}", r"\d", r"\w", r"\S", r"\W", r"\pL", r"\P{Lu}"),
+    *("^", "$", r"\A", r"\z", r"\b", r"\B", "[a-c]", "[^a]", r"[\s_-]", "[]x]", "[[:alpha:]]", r"\Qa.b\E"),
+    *("(?i)", "(?s)", "(?m)", "(?U)", "(?-i)", "ab", "abc", "xyé", "it's", "null"),
+)
+WRAPPERS = (
+    *("({})", "(?:{})", "(?i:{})", "(?s-i:{})", "(?P<n>{})", "({}|)", "(?:{})*", "(?:{})+?", "(?:{}){{2}}"),
+    *("(?:{}){{0,2}}", "{}?", "{}*", "{}|x", "a|{}", "^{}$", "{}.*"),
+)
+
 STRINGS = [Column(name, "string") for name in ("tool_args", "tool_name", "target", "agent_id", "session_id")]
 ENUMS = [Column(name, "enum") for name in ("event_type", "effect", "policy_decision")]
 ATTRIBUTES = [Column(f"attributes.{key}", "string") for key in ("k", "a.b", "it's")]
+NESTED = [
+    Column(f"attributes.{key}", "string") for key in ("tool_args.a", "k.a.b", "tool_name.", "k.it's\\", "k.a")
+]
 LISTED = [Column("data_accessed", "list"), Column("data_accessed", "list", every=True)]
 EACH = [Column("attributes.k", "string", every=True)]
 EVERYTHING = [Column("attributes.*", "string")]
-KEYS = ("k", "a.b", "it's", "other")
+KEYS = ("k", "a.b", "it's", "other", "k.a", "tool_args")
 NUMBERS = [Column("input_tokens", "integer"), Column("amount", "float"), Column("latency_ms", "float")]
 TIMES = [Column("timestamp", "timestamp"), Column("approval_expires_at", "timestamp")]
 
@@ -173,7 +194,21 @@ json_lists = st.builds(
 )
 """The text of JSON lists; a few break off."""
 
-texts = st.one_of(plain, plain, json_lists)
+
+@st.composite
+def _objects(draw: st.DrawFn) -> str:
+    """The text of a JSON object as no library writes it: equal keys, odd spaces, any escape."""
+    space = st.sampled_from(["", "", " ", "\n\t"])
+    keys = st.sampled_from(['"a"', '"\\u0061"', '"b"', '"it\'s\\\\"', '""', '"a,"', "a"])
+    told = st.one_of(values.map(json.dumps), st.sampled_from(NUMERALS), objects)
+    members = draw(st.lists(st.tuples(space, keys, space, told, space), max_size=3))
+    joined = ",".join(f"{a}{key}{b}:{b}{value}{c}" for a, key, b, value, c in members)
+    return draw(space) + "{" + joined + draw(st.sampled_from(["}", "}", "}", "} ", ",}", "} x", ""]))
+
+
+objects = st.deferred(_objects)
+texts = st.one_of(plain, plain, json_lists, objects)
+searchable = st.one_of(plain, st.text(characters, max_size=8), st.text("abcxyéABK5_ '\n😀", max_size=6))
 integers = st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([0, 5, 2**53, 2**53 + 1, -1]))
 floats = st.one_of(st.floats(), st.sampled_from([0.0, -0.0, 5.0, 0.1, 1e300]))
 moments = st.datetimes(datetime(1971, 1, 1), datetime(2199, 12, 31), timezones=st.just(UTC))
@@ -206,6 +241,24 @@ events = st.fixed_dictionaries(
     }
 )
 
+expressions = st.recursive(
+    st.sampled_from(ATOMS),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=4).map("".join),
+        st.builds(lambda wrapper, one: wrapper.format(one), st.sampled_from(WRAPPERS), inner),
+    ),
+    max_leaves=8,
+).filter(lambda one: _takes(one))
+"""Regular expressions that RE2 takes."""
+
+
+def _takes(pattern: str) -> bool:
+    try:
+        return compiled(pattern) is not None
+    except PatternError:
+        return False
+
+
 parts = st.one_of(
     st.lists(st.one_of(texts, st.sampled_from(list(Wild))), max_size=4).map(tuple),
     st.tuples(st.just(Wild.MANY), texts, st.just(Wild.MANY)),
@@ -214,16 +267,17 @@ parts = st.one_of(
 )
 several: st.SearchStrategy[tuple[Parts, ...]] = st.lists(parts, min_size=1, max_size=4).map(tuple)  # type: ignore[assignment]
 
-searched = st.sampled_from([*STRINGS, *ENUMS, *ATTRIBUTES, *LISTED, *EACH, *EVERYTHING])
-either = st.sampled_from([*STRINGS, *ENUMS, *ATTRIBUTES])
+patterns = st.one_of(st.sampled_from(PATTERNS), expressions)
+searched = st.sampled_from([*STRINGS, *ENUMS, *ATTRIBUTES, *NESTED, *LISTED, *EACH, *EVERYTHING])
+either = st.sampled_from([*STRINGS, *ENUMS, *ATTRIBUTES, *NESTED])
 ops = st.sampled_from(["eq", "lt", "lte", "gt", "gte"])
 limits = st.one_of(st.sampled_from([0, 5, 5.5, 2**53, 2**60, -1, 1e3, 0.1, float("inf")]), integers)
 clock = st.one_of(st.integers(0, 60), st.integers(1970, 2200))
 
 leaves: st.SearchStrategy[Leaf] = st.one_of(
     st.builds(Text, searched, several, st.booleans()),
-    st.builds(Regex, searched, st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3).map(tuple)),
-    st.builds(Number, st.sampled_from([*NUMBERS, *ATTRIBUTES, *STRINGS[:2], *EACH]), ops, limits),
+    st.builds(Regex, searched, st.lists(patterns, min_size=1, max_size=3).map(tuple)),
+    st.builds(Number, st.sampled_from([*NUMBERS, *ATTRIBUTES, *NESTED, *STRINGS[:2], *EACH]), ops, limits),
     st.builds(
         Number,
         st.sampled_from(TIMES),
@@ -231,7 +285,7 @@ leaves: st.SearchStrategy[Leaf] = st.one_of(
         clock,
         st.sampled_from(["minute", "hour", "day", "week", "month", "year"]),
     ),
-    st.builds(Null, st.sampled_from([*STRINGS, *ENUMS, *ATTRIBUTES, *LISTED, *NUMBERS, *TIMES])),
+    st.builds(Null, st.sampled_from([*STRINGS, *ENUMS, *ATTRIBUTES, *NESTED, *LISTED, *NUMBERS, *TIMES])),
     st.builds(Network, searched, st.sampled_from(NETWORKS)),
     st.builds(Same, either, either, st.sampled_from(["equals", "starts_with", "ends_with", "contains"])),
     st.builds(Same, st.sampled_from(NUMBERS), st.sampled_from(NUMBERS)),

@@ -19,8 +19,10 @@ from detectors.base import Batch
 from detectors.sigma import Rule, RuleSet, SigmaDetector
 from detectors.sigma.evidence import ends
 from detectors.sigma.frame import Matcher
-from detectors.sigma.sql import Table, compile_rule, where
-from detectors.sigma.tree import Node, columns
+from detectors.sigma.sql import Table, hits
+from detectors.sigma.sql_text import Sql, Writer
+from detectors.sigma.sql_where import condition
+from detectors.sigma.tree import Column, Node, Regex, columns
 from monitor.events import Record, arrow_batch, rule_fields
 from monitor.frames import to_frame
 from monitor.settings import Settings, StoreSettings
@@ -32,6 +34,7 @@ from tests.detectors.sigma.sigma_rules import faults, rules
 
 PROBE = Table(rule_fields(), "probe")
 Event = dict[str, Any]
+PLAIN: Event = {"event_id": "e", "event_type": "tool.executed", "agent_id": "a", "timestamp": some.START}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,11 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         opened.close()
 
 
+def keep(client: Client, events: Sequence[Event], name: str = "events") -> None:
+    client.command(f"TRUNCATE TABLE {name}")
+    client.insert_arrow(name, placed(table(events), 0))
+
+
 def table(events: Sequence[Event]) -> pa.Table:
     return pa.Table.from_batches([arrow_batch([msgspec.convert(event, Record) for event in events])])
 
@@ -70,17 +78,16 @@ def on_the_stream(events: Sequence[Event], trees: Sequence[Node]) -> list[list[b
 
 
 def in_sql(client: Client, events: Sequence[Event], trees: Sequence[Node]) -> list[list[bool]]:
-    client.command("TRUNCATE TABLE probe")
-    client.insert_arrow("probe", placed(table(events), 0))
-    rows = []
-    for tree in trees:
-        sql = where(tree, PROBE)
-        found = client.query(f"SELECT {sql.text} AS held FROM probe ORDER BY row", dict(sql.parameters))
-        rows.append([bool(held) if held in (0, 1) else None for (held,) in found.result_rows])
-    return [list(row) for row in zip(*rows, strict=True)]
+    keep(client, events, "probe")
+    writer = Writer(PROBE)
+    held = ", ".join(f"{condition(tree, writer)} AS held{place}" for place, tree in enumerate(trees))
+    sql = writer.done(f"SELECT {held} FROM probe ORDER BY row")
+    found = client.query(sql.text, dict(sql.parameters)).result_rows
+    assert {value for row in found for value in row} <= {0, 1}
+    return [list(map(bool, row)) for row in found]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=90, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(some.events, min_size=1, max_size=8), st.lists(some.trees, min_size=1, max_size=3))
 def test_the_stream_and_sql_agree_on_every_tree(
     store: EventStore, events: list[Event], trees: list[Node]
@@ -88,13 +95,50 @@ def test_the_stream_and_sql_agree_on_every_tree(
     assert in_sql(store.writer, events, trees) == on_the_stream(events, trees)
 
 
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(some.patterns, min_size=4, max_size=12, unique=True),
+    st.lists(some.searchable, min_size=5, max_size=20),
+)
+def test_the_stream_and_sql_agree_on_every_expression(
+    store: EventStore, patterns: list[str], texts: list[str]
+) -> None:
+    events = [{**PLAIN, "target": text} for text in texts]
+    trees = [Regex(Column("target", "string"), (pattern,)) for pattern in patterns]
+    assert in_sql(store.writer, events, trees) == on_the_stream(events, trees)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(some.objects, min_size=3, max_size=10), st.sampled_from(["k", "k.a", "tool_args"]))
+def test_the_stream_and_sql_read_the_same_under_nested_keys(
+    store: EventStore, objects: list[str], home: str
+) -> None:
+    told = zip(objects, reversed(objects), strict=True)
+    events = [
+        {**PLAIN, "tool_args": one, "tool_name": other, "attributes": {"k": other, home: one}}
+        for one, other in told
+    ]
+    frame = to_frame(table(events), [column.name.removeprefix("attributes.") for column in some.NESTED])
+    expected = [frame.get_column(column.name).to_list() for column in some.NESTED]
+    writer = Writer(PROBE)
+    sql = writer.done(
+        f"SELECT {', '.join(f'{writer.value(c)} AS v{n}' for n, c in enumerate(some.NESTED))} "
+        "FROM probe ORDER BY row"
+    )
+    keep(store.writer, events, "probe")
+    found = store.writer.query(sql.text, dict(sql.parameters)).result_rows
+    assert [list(values) for values in zip(*found, strict=True)] == expected
+
+
 def as_found(client: Client, rule_set: RuleSet, rule: Rule) -> list[tuple[Any, ...]]:
-    query = compile_rule(rule, rule_set, Table(rule_fields())).between(0, 2**62)
-    result = client.query(query.matches.text, dict(query.matches.parameters))
-    rows = [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+    def ask(sql: Sql) -> list[dict[str, Any]]:
+        result = client.query(sql.text, dict(sql.parameters))
+        return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
+    found = hits(rule, rule_set, Table(rule_fields()), ask, since=0, until=2**62)
     return [
         (one.row, one.timestamp, ends(one.event_ids), len(one.event_ids), one.group, one.tenant, one.replayed)
-        for one in query.fired(rows)
+        for one in found
     ]
 
 
@@ -106,12 +150,7 @@ def as_judged(rule_set: RuleSet, events: Sequence[Event]) -> list[tuple[Any, ...
     ]
 
 
-def keep(client: Client, events: Sequence[Event]) -> None:
-    client.command("TRUNCATE TABLE events")
-    client.insert_arrow("events", placed(table(events), 0))
-
-
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=45, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**9))
 def test_a_correlation_finds_in_history_what_it_found_on_the_stream(store: EventStore, seed: int) -> None:
     text, events = some.story(seed)
@@ -132,7 +171,7 @@ def test_the_stories_of_that_test_have_findings_and_silences() -> None:
         assert 0 in counts
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(sqlite_oracle.events, min_size=1, max_size=8), sqlite_oracle.detections)
 def test_an_independent_backend_agrees_with_both(
     store: EventStore, events: list[Event], detection: dict[str, Any]

@@ -17,11 +17,11 @@ import pytest
 
 from detectors.base import Batch
 from detectors.sigma import Rule, RuleSet, SigmaDetector, load_rules
-from detectors.sigma.search import leaf_pattern
+from detectors.sigma.evidence import ends
+from detectors.sigma.search import compiled
 from detectors.sigma.sql import Fired, NoSql, Query, Table, compile_rule
-from detectors.sigma.sql_regex import re2
+from detectors.sigma.sql_regex import expression
 from detectors.sigma.testing import test_events
-from detectors.sigma.tree import Column, Regex
 from monitor.events import REPEAT_OF, REPLAYED, Record, arrow_batch, rule_fields
 from monitor.frames import to_frame
 from monitor.settings import Settings
@@ -196,25 +196,42 @@ def test_a_sigma_is_a_sigma_wherever_it_stands(store: EventStore) -> None:
     assert matched(store, detection("{target|cased: οδος}"), *events) == [1]
 
 
-@pytest.mark.parametrize("pattern", [r"\d", r"\w", r"\s", r"[^\w\s]", r"[\W\d]", r"\p{Lu}", r"(?i)[k-s]"])
+@pytest.mark.parametrize(
+    "pattern",
+    [r"\d", r"\w", r"\s", r"[^\w\s]", r"[\W\d]", r"\bx", r"\p{Lu}", r"\pN", "[[:alpha:]]", "(?i)[k-s]", "."],
+)
 def test_classes_hold_the_same_characters(store: EventStore, pattern: str) -> None:
-    points = [*range(1, 0xD800, 7), *range(0xE000, 0x20000, 11)]
-    expected = pl.Series(list(map(chr, points))).str.contains(
-        leaf_pattern(Regex(Column("target", "string"), (pattern,)))
-    )
+    points = [*range(0xD800), *range(0xE000, 0x110000, 3)]
+    letters = [f"{chr(point)}x" if pattern == r"\bx" else chr(point) for point in points]
+    sought = compiled(pattern)
     [[held]] = store.writer.query(
-        "SELECT arrayMap(letter -> match(letter, {pattern:String}), {letters:Array(String)})",
-        {"pattern": re2(pattern), "letters": list(map(chr, points))},
+        "SELECT arrayMap(letter -> match(letter, {pattern:String}), splitByChar('\x01', {letters:String}))",
+        {"pattern": expression(pattern), "letters": "\x01".join(letters[2:])},
     ).result_rows
-    assert list(map(bool, held)) == expected.to_list()
+    assert list(map(bool, held)) == [sought.search(letter) is not None for letter in letters[2:]]
+
+
+def test_classes_and_word_boundaries_are_ascii(store: EventStore) -> None:
+    words = ["a1", "é", "٣", "a\u00a0b", "über", "_"]
+    events = [event(at=at, target=word) for at, word in enumerate(words)]
+    for pattern, held in ((r"^\w+$", [0, 5]), (r"\d", [0]), (r"\s", []), (r"\bber", [4])):
+        assert matched(store, detection(f"{{target|re: '{pattern}'}}"), *events) == held
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"\Ba", r"\<a", r"\b{start}a", "[a[b]]", "[a-z&&b]", "[a~~b]", "(?x)a b", "(?R)a"]
+    "pattern", ["xyé?z", "xyé*z", "xyé{0,1}z", r"xyz\Q\E?", "😀?", "xy(?:é)?z", "x|yzé?"]
 )
-def test_an_expression_that_means_something_else_in_clickhouse_is_refused(pattern: str) -> None:
+def test_clickhouse_skips_no_text_that_holds_too_little(store: EventStore, pattern: str) -> None:
+    events = [event(at=at, target=text) for at, text in enumerate(["xyz", "xyéz", "xy", "yz", ""])]
+    expected = [at for at, one in enumerate(events) if compiled(pattern).search(one.target)]
+    assert matched(store, detection(f"{{target|re: '{pattern}'}}"), *events) == expected
+
+
+def test_an_expression_too_large_for_clickhouse_is_refused() -> None:
+    large = r"\pL{1,250}" * 5
+    assert compiled(large)
     with pytest.raises(NoSql, match="streamed through the evaluator"):
-        re2(pattern)
+        expression(large)
 
 
 def test_many_literals_are_one_search(store: EventStore) -> None:
@@ -233,6 +250,36 @@ def test_a_derived_field_is_joined_from_its_columns(store: EventStore) -> None:
     events = [call("Mail", 0, agent_id="bot"), call("pay", 1, agent_id="bot"), event(at=2, agent_id="bot")]
     assert matched(store, detection("{agent_tool: [bot/mail, bot/x*]}"), *events) == [0]
     assert matched(store, detection("{agent_tool|exists: true}", "not s"), *events) == [2]
+
+
+def test_a_key_with_dots_is_sought_in_the_nearest_object(store: EventStore) -> None:
+    told = [
+        {"k.a.b": "x", "k.a": '{"b": "y"}', "k": '{"a": {"b": "z"}}'},
+        {"k.a": '{"b": "x"}', "k": '{"a": {"b": "y"}}'},
+        {"k": ' {"a": {"b": "y", "b": "x"}}'},
+        {"k.a": '{"b": null}', "k": '{"a": {"b": "x"}}'},
+        {"k": '{"a": "{\\"b\\": \\"x\\"}"}'},
+        {"k": '{"a": [{"b": "x"}]}'},
+        {"k": '{"a": {"b": "x"}'},
+    ]
+    events = [event(at=at, attributes=attributes) for at, attributes in enumerate(told)]
+    assert matched(store, detection("{k.a.b: x}"), *events) == [0, 1, 2, 3]
+    assert matched(store, detection("{k.a.b: null}"), *events) == [4, 5, 6]
+
+
+def test_what_stands_under_a_key_is_read_as_it_was_written(store: EventStore) -> None:
+    values = ["1.50", '"1.50"', "1.5", '[1.50, "b,"]', '{"c":  1e3}', r'"\u00c4"']
+    events = [event(at=at, tool_args=f'{{"n": {value}, "m": 1}}') for at, value in enumerate(values)]
+    assert matched(store, detection("{tool_args.n: '1.50'}"), *events) == [0, 1, 3]
+    assert matched(store, detection("{tool_args.n|gt: 1}"), *events) == [0, 1, 2, 3]
+    assert matched(store, detection("{tool_args.n: ['b,', '{\"c\":  1e3}', ä]}"), *events) == [3, 4, 5]
+
+
+def test_a_dot_takes_no_end_of_line_unless_told(store: EventStore) -> None:
+    events = [event(at=0, target="a\nb"), event(at=1, target="a b")]
+    assert matched(store, detection("{target|re: a.b}"), *events) == [1]
+    assert matched(store, detection("{target|re|s: a.b}"), *events) == [0, 1]
+    assert matched(store, detection("{target: 'a*b'}"), *events) == [0, 1]
 
 
 def test_a_keyword_is_found_in_any_text(store: EventStore) -> None:
@@ -266,6 +313,7 @@ def test_matches_come_in_order_of_event_time_and_say_where_they_stand(store: Eve
         (7, 0, False),
     ]
     assert next(asked.fired(found)) == Fired(
+        rule_id=asked.rule.id,
         timestamp=FROM + 1_000_000,
         event_ids=("s1-tool.requested-1",),
         group={"agent_id": "invoice-agent", "session_id": "s1"},
@@ -371,7 +419,7 @@ def test_every_rule_that_ships_judges_the_events_of_all_rule_files_alike_in_hist
     assert len(refused) < len(asked) / 2
     for rule, query in asked:
         if query is not None:
-            found = sorted((one.row, one.event_ids) for one in query.fired(rows(store, query.matches)))
+            found = sorted((one.row, ends(one.event_ids)) for one in query.fired(rows(store, query.matches)))
             expected = [(one.row, one.event_ids) for one in judged if one.rule_id == rule.id]
             assert found == expected, rule.title
             assert bool(rows(store, query.count_by_day)) or not expected

@@ -1,0 +1,106 @@
+"""A rule's condition at one event: for each part what was wanted, what was seen, and whether it held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.sigma import Rule
+from detectors.sigma.evidence import clean, excerpt, narrowed
+from detectors.sigma.tree import And, Leaf, Node, Not, Or, Same, describe
+from monitor.authoring.scene import Rows, Scene, moment
+
+MAX_SEEN = 160
+MAX_WANTED = 300
+MAX_ELEMENTS = 10
+
+Explained = dict[str, Any]
+"""``kind`` is and, or, not or leaf; ``held`` whether it did; ``items`` below the first three; a leaf
+has ``field``, ``wanted`` and ``seen`` (None for an absent field)."""
+
+
+def explained(node: Node, row: int, scene: Scene) -> Explained:
+    """The condition at the event of this row."""
+    match node:
+        case And(items=items) | Or(items=items):
+            below = [explained(item, row, scene) for item in items]
+            every = isinstance(node, And)
+            held = (all if every else any)(item["held"] for item in below)
+            return {"kind": "and" if every else "or", "held": held, "items": below}
+        case Not(item=item):
+            inner = explained(item, row, scene)
+            return {"kind": "not", "held": not inner["held"], "items": [inner]}
+    return _leaf(node, row, scene)
+
+
+def _leaf(leaf: Leaf, row: int, scene: Scene) -> Explained:
+    held = bool(scene.held[leaf][row])
+    value = scene.found.values(leaf.column.name)[row]
+    told: Explained = {
+        "kind": "leaf",
+        "held": held,
+        "field": leaf.column.name,
+        "wanted": clean(describe(narrowed(leaf, value) if held else leaf), MAX_WANTED),
+        "seen": _seen(leaf, value),
+    }
+    if isinstance(leaf, Same):
+        told["other"] = _seen(leaf, scene.found.values(leaf.other.name)[row])
+    return told
+
+
+def _seen(leaf: Leaf, value: Any) -> Any:
+    """The value for reading, cut around the place that matched."""
+    if isinstance(value, str):
+        return clean(excerpt(value, leaf, MAX_SEEN), MAX_SEEN)
+    if isinstance(value, list):
+        return [clean(excerpt(str(one), leaf, MAX_SEEN), MAX_SEEN) for one in value[:MAX_ELEMENTS]]
+    return moment(value) if leaf.column.kind == "timestamp" and value is not None else value
+
+
+def nearness(node: Node, held: Mapping[Leaf, Rows], height: int) -> npt.NDArray[np.float64]:
+    """How near each event came to the condition, 0 to 1: of an `and` the mean of its parts, of an
+    `or` the best of them.
+    """
+    match node:
+        case And(items=items) if items:
+            return np.mean([nearness(item, held, height) for item in items], axis=0)
+        case Or(items=items) if items:
+            return np.max([nearness(item, held, height) for item in items], axis=0)
+        case And():
+            return np.ones(height)
+        case Or():
+            return np.zeros(height)
+        case Not(item=item):
+            return 1.0 - _truth(item, held, height)
+    return held[node].astype(np.float64)
+
+
+def _truth(node: Node, held: Mapping[Leaf, Rows], height: int) -> Rows:
+    match node:
+        case And(items=items):
+            return np.logical_and.reduce([np.ones(height, bool), *(_truth(one, held, height) for one in items)])
+        case Or(items=items):
+            return np.logical_or.reduce([np.zeros(height, bool), *(_truth(one, held, height) for one in items)])
+        case Not(item=item):
+            return ~_truth(item, held, height)
+    return held[node]
+
+
+def nearest(rule: Rule, scene: Scene, most: int) -> list[int]:
+    """The rows that came nearest to a plain rule's condition, in the order of events."""
+    assert rule.tree is not None
+    near = nearness(rule.tree, scene.held, scene.height)
+    return sorted(np.argsort(-near, kind="stable")[:most].tolist())
+
+
+def at_event(rule: Rule, row: int, scene: Scene) -> dict[str, Any]:
+    """One event against a plain rule."""
+    assert rule.tree is not None
+    condition = explained(rule.tree, row, scene)
+    told = {**scene.event(row), "held": row in scene.matching[rule.id], "condition": condition}
+    if condition["held"] and not told["held"]:
+        told["note"] = "a record that no map recognised: no rule judges it"
+    return told
