@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from monitor import __version__
-from monitor.commands import alerts, bench, daemon, data, deadletters, follow, keys, stops
+from monitor.commands import alerts, bench, daemon, data, deadletters, follow, keys, rules, stops
 from monitor.commands.common import CONTEXT, Commands
 
 
@@ -28,7 +28,7 @@ def main(context: click.Context, config: Path | None, data: Path | None) -> None
 for command in (
     *(daemon.serve, daemon.demo, daemon.check, daemon.reload, daemon.status, daemon.login),
     *(follow.follow, data.replay, data.scan, deadletters.deadletters),
-    *(alerts.alerts, stops.kill, keys.keys, bench.bench),
+    *(alerts.alerts, stops.kill, keys.keys, rules.rules, bench.bench),
 ):
     main.add_command(command)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 EXPECTED = frozenset(
     {
         "detectors.sigma.rule.RuleError",
+        "monitor.authoring.explaining.UnknownEventError",
+        "monitor.authoring.naming.UnknownRuleError",
         "monitor.child.DaemonFailed",
         "monitor.client.Unreachable",
         "monitor.runtime.DaemonRunning",

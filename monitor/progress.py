@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TaskProgressColumn,
     TextColumn,
@@ -45,5 +47,21 @@ def file_progress(files: Sequence[Path]) -> Iterator[Callable[[Path, int], None]
         def advance(file: Path, behind: int) -> None:
             progress.update(task, advance=behind - before[file], description=file.name)
             before[file] = behind
+
+        yield advance
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar over ``total`` things of one kind; call what is given with each one's name."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+
+        def advance(name: str) -> None:
+            # the name comes from a rule file, and must not be read as markup
+            shown = escape("".join(char for char in name[:50] if char.isprintable()))
+            progress.update(task, advance=1, description=f"{what} {shown}")
 
         yield advance

@@ -17,6 +17,8 @@ MAX_SEEN = 160
 MAX_WANTED = 300
 MAX_ELEMENTS = 10
 
+Nearness = npt.NDArray[np.float64]
+
 Explained = dict[str, Any]
 """``kind`` is and, or, not or leaf; ``held`` whether it did; ``items`` below the first three; a leaf
 has ``field``, ``wanted`` and ``seen`` (None for an absent field)."""
@@ -57,35 +59,44 @@ def _seen(leaf: Leaf, value: Any) -> Any:
         return clean(excerpt(value, leaf, MAX_SEEN), MAX_SEEN)
     if isinstance(value, list):
         return [clean(excerpt(str(one), leaf, MAX_SEEN), MAX_SEEN) for one in value[:MAX_ELEMENTS]]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return moment(value) if leaf.column.kind == "timestamp" and value is not None else value
 
 
-def nearness(node: Node, held: Mapping[Leaf, Rows], height: int) -> npt.NDArray[np.float64]:
+def nearness(node: Node, held: Mapping[Leaf, Rows], height: int) -> Nearness:
     """How near each event came to the condition, 0 to 1: of an `and` the mean of its parts, of an
     `or` the best of them.
     """
     match node:
-        case And(items=items) if items:
-            return np.mean([nearness(item, held, height) for item in items], axis=0)
-        case Or(items=items) if items:
-            return np.max([nearness(item, held, height) for item in items], axis=0)
-        case And():
-            return np.ones(height)
-        case Or():
-            return np.zeros(height)
+        case And(items=items):
+            below = [nearness(item, held, height) for item in items]
+            return sum(below, np.zeros(height)) / len(below) if below else np.ones(height)
+        case Or(items=items):
+            best = np.zeros(height)
+            for item in items:
+                best = np.maximum(best, nearness(item, held, height))
+            return best
         case Not(item=item):
-            return 1.0 - _truth(item, held, height)
-    return held[node].astype(np.float64)
+            return np.where(truth(item, held, height), 0.0, 1.0)
+    return np.where(held[node], 1.0, 0.0)
 
 
-def _truth(node: Node, held: Mapping[Leaf, Rows], height: int) -> Rows:
+def truth(node: Node, held: Mapping[Leaf, Rows], height: int) -> Rows:
+    """Whether the condition holds at each event."""
     match node:
         case And(items=items):
-            return np.logical_and.reduce([np.ones(height, bool), *(_truth(one, held, height) for one in items)])
+            every = np.ones(height, dtype=np.bool_)
+            for item in items:
+                every &= truth(item, held, height)
+            return every
         case Or(items=items):
-            return np.logical_or.reduce([np.zeros(height, bool), *(_truth(one, held, height) for one in items)])
+            some = np.zeros(height, dtype=np.bool_)
+            for item in items:
+                some |= truth(item, held, height)
+            return some
         case Not(item=item):
-            return ~_truth(item, held, height)
+            return ~truth(item, held, height)
     return held[node]
 
 

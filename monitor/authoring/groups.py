@@ -17,6 +17,9 @@ from monitor.authoring.scene import MAX_NAME, Scene, moment
 
 MOST_GROUPS = 10
 MOST_EVENTS = 20
+MOST_HITS = 2_000
+"""Hits of one group that are looked at: who sends events must not make this take for ever."""
+
 SIGNS = {"gte": "at least", "gt": "more than", "lte": "at most", "lt": "less than", "eq": "exactly"}
 
 Key = tuple[str, ...]
@@ -34,19 +37,20 @@ def correlated(rule: Rule, spec: Correlation, scene: Scene) -> dict[str, Any]:
     """The rules that the correlation counts with their hits, its groups, and hits without a group."""
     groups, loose = _grouped(spec, scene)
     fired = {_fired_key(finding.group) for finding in scene.findings(rule)}
-    told = []
+    told: list[dict[str, Any]] = []
     for key, hits in groups.items():
         hits.sort(key=lambda hit: (hit.timestamp, hit.base))
-        best = _best(spec, scene, hits)
+        best = _best(spec, scene, hits[:MOST_HITS])
+        cut = len(hits) > MOST_HITS
         group = dict(zip(spec.group_by, key[1:], strict=False))
-        has_fired = _fired_key(group) in fired and best.progress >= 1
+        has_fired = _fired_key(group) in fired and (best.progress >= 1 or cut)
         told.append(
             {
                 "group": {name: clean(value, MAX_NAME) for name, value in group.items()},
                 "hits": len(hits),
                 "fired": has_fired,
                 "progress": round(best.progress, 3),
-                "window": best.told,
+                "window": f"{best.told} (of its first {MOST_HITS} hits)" if cut else best.told,
                 "events": [clean(hit.event_id, MAX_NAME) for hit in best.hits[:MOST_EVENTS]],
                 "from": moment(best.hits[0].timestamp) if best.hits else None,
                 "to": moment(best.hits[-1].timestamp) if best.hits else None,
@@ -181,9 +185,7 @@ def _together(spec: Correlation, scene: Scene, hits: list[Hit]) -> Window:
                 missing = [_title(spec, scene, place) for place in sorted(wanted - chosen.keys())]
                 told = f"{len(wanted) - len(missing)} of {len(wanted)} rules within {duration(spec.span)}"
                 told += f"; missing: {', '.join(missing)}" if missing else ""
-                kept = sorted(
-                    (chosen[one] for one in wanted & chosen.keys()), key=lambda hit: hit.timestamp
-                )
+                kept = sorted((chosen[one] for one in wanted & chosen.keys()), key=lambda hit: hit.timestamp)
                 best = Window(kept, progress, told)
     return best
 

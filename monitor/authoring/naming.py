@@ -31,8 +31,8 @@ def named_rule(rules: RuleSet, name: str) -> Rule:
     titles = {rule.title.casefold(): rule for rule in rules.rules}
     names = {rule.key.casefold(): rule for rule in rules.rules}
     near = difflib.get_close_matches(wanted, [*names, *titles], 3, 0.6)
-    meant = [(names.get(one) or titles[one]) for one in near]
-    hint = f"; did you mean {_called(dict.fromkeys(meant))}?" if meant else ""
+    meant = {rule.id: rule for rule in (names.get(one) or titles[one] for one in near)}
+    hint = f"; did you mean {_called([*meant.values()])}?" if meant else ""
     raise UnknownRuleError(f"no rule has the id, name or title {clean(name, 80)!r}{hint}")
 
 
@@ -68,5 +68,5 @@ def _with_file(settings: Settings, file: Path, folders: Sequence[Path]) -> RuleS
     return rulebook.load(settings, paths if inside else [*paths, file])
 
 
-def _called(rules: Sequence[Rule] | dict[Rule, None]) -> str:
-    return ", ".join(f"{clean(rule.title, 80)} ({rule.id})" for rule in list(rules)[:5])
+def _called(rules: Sequence[Rule]) -> str:
+    return ", ".join(f"{clean(rule.title, 80)} ({rule.id})" for rule in rules[:5])

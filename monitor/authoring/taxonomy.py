@@ -88,7 +88,7 @@ def fault_of(tag: str) -> str | None:
     if name in found.entries or name in found.tactics:
         return None
     if name in found.retired:
-        return f"retired; {called} has {found.tag(found.retired[name])} instead"
+        return f"retired: {found.title} has {found.tag(found.retired[name])} instead"
     if re.fullmatch(found.pattern, name) is None or found.complete:
         rule = f": the form is {found.form}" if found.form else ""
         return f"not a tag of {called}{rule}{_meant(given, _tags(found))}"

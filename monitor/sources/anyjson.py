@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from detectors.sigma.elements import nested
 from monitor.events import COLUMNS, Kind
 from monitor.sources.gate import YEARS, Rejection
 from monitor.sources.reasons import malformed
@@ -173,12 +174,7 @@ def _sought(key: str, homes: Sequence[str], attributes: Mapping[str, Any], top: 
 
 def _inside(value: Any, steps: Sequence[str]) -> Any:
     if isinstance(value, str):
-        if not value.lstrip(" \t\r\n").startswith("{"):
-            return None
-        try:
-            value = msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
-            return None
+        return nested(value, steps)
     for step in steps:
         value = value.get(step) if isinstance(value, dict) else None
     return value
