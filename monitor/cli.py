@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from monitor import __version__
-from monitor.commands import alerts, bench, daemon, data, deadletters, follow, keys, rules, stops
+from monitor.commands import alerts, bench, daemon, data, deadletters, follow, hunt, keys, rules, stops
 from monitor.commands.common import CONTEXT, Commands
 
 
@@ -31,6 +31,7 @@ for command in (
     *(alerts.alerts, stops.kill, keys.keys, rules.rules, bench.bench),
 ):
     main.add_command(command)
+rules.rules.add_command(hunt.hunt)
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ def test_page(trials: Trials) -> RenderableType:
             expected = words[one.expected] if words else str(one.expected)
             shown.add_row(plain(one.name), plain(one.title), expected, str(one.found), plain(one.path))
         lines.append(shown)
-    for one in trials.broken:
-        told = f"{one.rule.path}: {one.rule.title}: {one.test}: {one.reason}"
+    for broken in trials.broken:
+        told = f"{broken.rule.path}: {broken.rule.title}: {broken.test}: {broken.reason}"
         lines.append(Text.assemble(("broken  ", "bold red"), plain(told, 600)))
     lines += [
         Text.assemble(("untested  ", "yellow"), plain(f"{rule.title} ({rule.path})"))

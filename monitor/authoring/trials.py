@@ -11,7 +11,6 @@ from detectors.sigma.evidence import clean
 from detectors.sigma.testing import run_test
 from monitor.rulebook import frame_of
 
-
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError, OverflowError)
 """What malformed events of a test raise; msgspec's own error is a ValueError."""
 
