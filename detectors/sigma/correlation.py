@@ -27,6 +27,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from math import fsum
 from typing import Any
 
 import msgspec
@@ -61,15 +62,17 @@ class Group:
     """The hits of one group, in time order, and the time up to which they were reported.
 
     ``pending`` are later hits in order of arrival: most groups never hold enough for a finding, and
-    their hits are put in their places only once they might. ``kinds`` is what tells that cheaply.
+    their hits are put in their places only once they might. ``kinds`` and ``most`` (the sum of all
+    positive numbers) tell that cheaply: both are bounds from above.
     """
 
-    __slots__ = ("hits", "kinds", "pending", "reported", "touched")
+    __slots__ = ("hits", "kinds", "most", "pending", "reported", "touched")
 
     def __init__(self, touched: int) -> None:
         self.hits: list[Hit] = []
         self.pending: list[Hit] = []
         self.kinds: frozenset[object] = NONE
+        self.most = 0.0
         self.reported: int | None = None
         self.touched = touched
 
@@ -79,7 +82,7 @@ class Group:
         return len(self.hits) + len(self.pending)
 
 
-Kept = tuple[OrderedDict[Key, Group], Group, int | None, int, list[Hit], frozenset[object]]
+Kept = tuple[OrderedDict[Key, Group], Group, int | None, int, list[Hit], tuple[frozenset[object], float]]
 """A group as it was, and where."""
 
 
@@ -98,7 +101,8 @@ class Journal:
         if key not in self._before:
             kept = None
             if group is not None:
-                kept = home, group, group.reported, group.touched, group.pending.copy(), group.kinds
+                bounds = group.kinds, group.most
+                kept = home, group, group.reported, group.touched, group.pending.copy(), bounds
             self._before[key] = kept
 
     def splice(self, hits: list[Hit], start: int, stop: int, new: list[Hit]) -> None:
@@ -119,9 +123,9 @@ class Journal:
             for home in homes:
                 home.pop(key, None)
             if kept is not None:
-                place, group, reported, touched, pending, kinds = kept
-                group.reported, group.touched = reported, touched
-                group.pending, group.kinds = pending, kinds
+                place, group, reported, touched, pending, bounds = kept
+                group.reported, group.touched, group.pending = reported, touched, pending
+                group.kinds, group.most = bounds
                 place[key] = group
         self.settle()
 
@@ -141,6 +145,8 @@ class Correlator:
         self._thins = thinning(spec)
         self._kind = kinds(spec)
         self._fewest = int(spec.threshold) if spec.kind in COUNTS else 1
+        # no window's sum exceeds that of all positive numbers
+        self._bounded = spec.kind == "value_sum" and spec.op in ("gte", "gt")
         self.evicted = 0
         self._held = self._settled = 0
         self._now = 0
@@ -163,6 +169,8 @@ class Correlator:
         kind = self._kind(hit)
         if kind not in group.kinds:
             group.kinds |= {kind}
+        if self._bounded:
+            group.most += max(hit.number or 0, 0)
         self._held += 1
         found: tuple[Hit, ...] = ()
         if self._possible(group):
@@ -173,6 +181,8 @@ class Correlator:
                 self._report(group, found[-1])
             if found or len(group.kinds) > len(group.hits):
                 group.kinds = frozenset(map(self._kind, group.hits))
+            if self._bounded:
+                group.most = fsum(max(hit.number or 0, 0) for hit in group.hits)
         elif len(group.pending) >= MAX_PENDING:
             self._place(group)
         while self._held > MAX_HELD and len(self._groups) + len(self._waiting) > 1:
@@ -185,6 +195,8 @@ class Correlator:
             return any(wanted <= group.kinds for wanted in self.spec.alternatives)
         if self.spec.kind == "value_count":
             return len(group.kinds) >= self._fewest
+        if self._bounded:
+            return group.most >= self.spec.threshold
         return group.held >= self._fewest
 
     def _place(self, group: Group) -> int | None:
@@ -346,6 +358,7 @@ class Correlator:
             group.reported = reported
             group.hits, group.pending = (msgspec.convert(some, list[Hit]) for some in (hits, pending))
             group.kinds = frozenset(map(self._kind, (*group.hits, *group.pending)))
+            group.most = fsum(max(hit.number or 0, 0) for hit in (*group.hits, *group.pending))
         return groups
 
 

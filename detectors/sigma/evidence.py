@@ -63,11 +63,11 @@ def findings(verdicts: Sequence[Verdict], frame: pl.DataFrame, matches: Matches)
     leaves = {name: tuple(dict.fromkeys(_asserted(base))) for name, base in bases.items()}
     named = {leaf.column.name for held in leaves.values() for leaf in held}
     wanted = [*ALWAYS, *sorted(named.difference(ALWAYS))]
-    temporal = {name for name in wanted if frame.schema[name].is_temporal()}
-    picked = frame.select(wanted)[rows].select(
-        pl.col(name).dt.timestamp("us") if name in temporal else pl.col(name) for name in wanted
-    )
-    values = dict(zip(rows, picked.iter_rows(named=True), strict=True))
+    columns = [_picked(frame.get_column(name), rows) for name in wanted]
+    values = {
+        row: dict(zip(wanted, told, strict=True))
+        for row, told in zip(rows, zip(*columns, strict=True), strict=True)
+    }
     return [
         _finding(
             verdict,
@@ -76,6 +76,12 @@ def findings(verdicts: Sequence[Verdict], frame: pl.DataFrame, matches: Matches)
         )
         for verdict in verdicts
     ]
+
+
+def _picked(column: pl.Series, rows: Sequence[int]) -> list[Any]:
+    """The values at the rows; times as microseconds."""
+    picked = column.gather([*rows])
+    return (picked.to_physical() if picked.dtype.is_temporal() else picked).to_list()
 
 
 def _asserted(base: Rule) -> Iterable[Leaf]:
@@ -259,7 +265,10 @@ def _why(matched: Mapping[str, Any]) -> str:
 
 def clean(text: str, limit: int) -> str:
     """One line of printable characters, at most ``limit`` of them: agents write these texts."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text[: limit * 2]).split())
+    text = text[: limit * 2]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

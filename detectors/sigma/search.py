@@ -8,6 +8,7 @@ every leaf has a literal part, polars first sorts out the texts that hold none o
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
@@ -65,6 +66,7 @@ class Search:
                 truths[self._places[found], place] = True
 
 
+@functools.lru_cache(maxsize=2_048)
 def compiled(pattern: str) -> Any:
     """The expression by itself, as ``re2.compile`` gives it. Raises PatternError."""
     for memory in MEMORIES:

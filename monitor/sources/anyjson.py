@@ -22,6 +22,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 DEFAULTS = {"event_type": "event", "agent_id": "unknown", "tenant": "default", "identity": "declared"}
 
+SET = ("event_id", "timestamp", *DEFAULTS)
+"""Columns that each event has in the end."""
+
 EVERY = "*"
 """The attribute key that stands for all values."""
 
@@ -47,6 +50,7 @@ class AnyJson:
         self._columns = [one for one in dict.fromkeys(columns) if one not in ("ingested_at", "repeat_of")]
         self._keys = tuple(keys)
         self._moment = EPOCH
+        self._nulls: dict[str, pl.Series] = {}
         wanted = dict.fromkeys([*self._columns, "timestamp"])
         for key in self._keys:
             wanted |= dict.fromkeys(_homes(key))
@@ -72,7 +76,7 @@ class AnyJson:
         given = [*zip(*rows, strict=True)] or [()] * len(self._places)
         chunk = Chunk(found, dict(zip(self._places, given, strict=True)))
         columns = [self._column(name, chunk, numbers) for name in self._columns]
-        columns += [_attribute(key, chunk) for key in self._keys]
+        columns += [self._attribute(key, chunk) for key in self._keys]
         frame = pl.DataFrame(columns, height=len(numbers))
         return frame.with_columns(
             pl.col("timestamp").alias("ingested_at"),
@@ -96,6 +100,8 @@ class AnyJson:
 
     def _column(self, name: str, chunk: Chunk, numbers: Sequence[int]) -> pl.Series:
         kind, values = _KINDS[name], chunk.values[name]
+        if name not in chunk.outer and name not in SET:
+            return self._nothing(name, _TYPES.get(kind, pl.String()), len(values))
         if kind in _TEXTS:
             series = _texts(name, values)
             if name == "event_id" and series.null_count():
@@ -106,6 +112,26 @@ class AnyJson:
         if name == "timestamp":
             return self._times(values)
         return pl.Series(name, [fitted(kind, one) for one in values], dtype=_TYPES[kind])
+
+    def _attribute(self, key: str, chunk: Chunk) -> pl.Series:
+        name = f"attributes.{key}"
+        if key == EVERY:
+            return pl.Series(name, [_all_values(one) for one in chunk.lines], dtype=pl.String)
+        homes = [home for home in _homes(key) if home in chunk.inner or home in chunk.outer]
+        if not homes:
+            return self._nothing(name, pl.String(), len(chunk.lines))
+        if homes == [key] and key not in chunk.inner:
+            return _texts(name, chunk.values[key])
+        columns = [chunk.values[home] for home in homes]
+        rows = zip(chunk.objects, *columns, strict=True)
+        return _texts(name, [_sought(key, homes, given, top) for given, *top in rows])
+
+    def _nothing(self, name: str, kind: pl.DataType, height: int) -> pl.Series:
+        """A column of nulls; most columns of most chunks are."""
+        kept = self._nulls.get(name)
+        if kept is None or len(kept) != height:
+            kept = self._nulls[name] = pl.Series(name, [None] * height, dtype=kind)
+        return kept
 
     def _times(self, values: Sequence[Any]) -> pl.Series:
         kind = _TYPES[Kind.TIMESTAMP]
@@ -140,20 +166,6 @@ class Chunk:
         self.objects = [one if isinstance(one, dict) else {} for one in values["attributes"]]
         self.inner = set().union(*self.objects)
         self.outer = {name for name, column in values.items() if column.count(None) < len(found)}
-
-
-def _attribute(key: str, chunk: Chunk) -> pl.Series:
-    name = f"attributes.{key}"
-    if key == EVERY:
-        return pl.Series(name, [_all_values(one) for one in chunk.lines], dtype=pl.String)
-    homes = [home for home in _homes(key) if home in chunk.inner or home in chunk.outer]
-    if not homes:
-        return pl.Series(name, [None], dtype=pl.String).new_from_index(0, len(chunk.lines))
-    if homes == [key] and key not in chunk.inner:
-        return _texts(name, chunk.values[key])
-    columns = [chunk.values[home] for home in homes]
-    rows = zip(chunk.objects, *columns, strict=True)
-    return _texts(name, [_sought(key, homes, given, top) for given, *top in rows])
 
 
 def _homes(key: str) -> list[str]:
