@@ -65,7 +65,9 @@ class Found:
         found = self._texts.get(choice)
         if found is None:
             columns = [self.frame.get_column(column.name).cast(pl.String) for column in choice]
-            series = columns[0] if len(columns) == 1 else self.frame.select(pl.coalesce(columns)).to_series()
+            series = columns[0]
+            for column in columns[1:]:
+                series = series.zip_with(series.is_not_null(), column)
             found = self._texts[choice] = series.to_list()
         return found
 
@@ -118,13 +120,12 @@ class Found:
     @cached_property
     def _events(self) -> list[tuple[int, str, str, str | None, str]]:
         # A repeated report of a call has the first one's id.
-        frame = self.frame.select(
-            pl.coalesce("repeat_of", "event_id"),
-            pl.col("event_type"),
-            pl.col("tool_name").str.slice(0, MAX_KEY),
-            pl.col("identity").fill_null("declared"),
-        )
-        return list(zip(self.times, *(column.to_list() for column in frame), strict=True))
+        ids = [
+            first or own for first, own in zip(self.values("repeat_of"), self.values("event_id"), strict=True)
+        ]
+        tools = [name[:MAX_KEY] if name else name for name in self.values("tool_name")]
+        sure = [identity or "declared" for identity in self.values("identity")]
+        return list(zip(self.times, ids, self.values("event_type"), tools, sure, strict=True))
 
     @cached_property
     def clock(self) -> list[int]:

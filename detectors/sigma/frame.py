@@ -13,7 +13,7 @@ import polars as pl
 
 from detectors.sigma.distinct import Distinct, Listed, Rows
 from detectors.sigma.expressions import judge, lowered
-from detectors.sigma.tree import And, Column, Leaf, Node, Not, Or, Same, columns, leaves
+from detectors.sigma.tree import And, Column, Leaf, Node, Not, Null, Or, Same, columns, leaves
 
 UNJUDGED = "telemetry.unmapped"
 """Records that no map recognised are kept, and no content rule judges them."""
@@ -65,12 +65,12 @@ class Matcher:
         self._numbers = {leaf: number for number, leaf in enumerate(distinct)}
         self._trees = [combined(tree, self._numbers) for tree in trees]
         by_column: dict[Column, dict[Leaf, int]] = {}
-        self._others: list[tuple[int, pl.Expr]] = []
+        self._others: list[tuple[Leaf, int, pl.Expr]] = []
         for leaf, number in self._numbers.items():
             if leaf.column.kind in TEXTS and not isinstance(leaf, Same):
                 by_column.setdefault(leaf.column, {})[leaf] = number
             else:
-                self._others.append((number, judge(leaf).alias(f"leaf{number}")))
+                self._others.append((leaf, number, judge(leaf).alias(f"leaf{number}")))
         self._columns = [
             (Listed if column.kind == "list" else Distinct)(column, found)
             for column, found in by_column.items()
@@ -88,22 +88,32 @@ class Matcher:
         raises polars.exceptions.ColumnNotFoundError where one is missing.
         """
         held = self._held(frame)
-        judged = frame.get_column("event_type").ne_missing(UNJUDGED).to_numpy()
         everywhere = np.ones(frame.height, bool)
-        found = (tree(held, everywhere) for tree in self._trees)
-        kept = [None if rows is None else rows & judged for rows in found]
-        return Matches(kept, held, self._numbers)
+        found = [tree(held, everywhere) for tree in self._trees]
+        unjudged = frame.get_column("event_type") == UNJUDGED
+        if unjudged.any():
+            judged = ~unjudged.fill_null(False).to_numpy()
+            found = [None if rows is None else rows & judged for rows in found]
+        return Matches(found, held, self._numbers)
 
     def _held(self, frame: pl.DataFrame) -> Held:
         held: Held = [None] * len(self._numbers)
         for column in self._columns:
             for number, rows in column.rows(frame.get_column(column.column.name)):
                 held[number] = rows
-        if self._others:
-            found = frame.with_columns(self._lowered).select(expression for _, expression in self._others)
-            for (number, _), truth in zip(self._others, found.get_columns(), strict=True):
+        # Most numbers of most batches are absent, and an absent one meets no condition.
+        others = [one for one in self._others if isinstance(one[0], Null) or _present(one[0], frame)]
+        if others:
+            found = frame.with_columns(self._lowered).select(expression for _, _, expression in others)
+            for (_, number, _), truth in zip(others, found.get_columns(), strict=True):
                 held[number] = truth.to_numpy() if truth.any() else None
         return held
+
+
+def _present(leaf: Leaf, frame: pl.DataFrame) -> bool:
+    """Whether every column that the leaf reads has a value somewhere."""
+    read = (leaf.column, leaf.other) if isinstance(leaf, Same) else (leaf.column,)
+    return all(frame.get_column(column.name).null_count() < frame.height for column in read)
 
 
 Combined = Callable[[Held, Rows], Rows | None]

@@ -64,15 +64,13 @@ def window(spec: Correlation) -> Window:
 def thinning(spec: Correlation) -> Callable[[Hit], object]:
     """Tells hits of one kind (equal answers), of which a window only needs to know that it holds one.
 
-    None where each hit matters: it is counted, measured, or a middle step of a chain.
+    None where each hit matters: it is counted, measured, or a step of a chain, which must stand
+    before or after the others and not only near them.
     """
     if spec.kind == "value_count":
         return lambda hit: hit.value
     if spec.kind == "temporal":
         return lambda hit: hit.base
-    if spec.kind == "temporal_ordered":
-        last = len(spec.references) - 1
-        return lambda hit: hit.base if hit.base in (0, last) else None
     return lambda hit: None
 
 

@@ -22,9 +22,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 DEFAULTS = {"event_type": "event", "agent_id": "unknown", "tenant": "default", "identity": "declared"}
 
-SET = ("event_id", "timestamp", *DEFAULTS)
-"""Columns that each event has in the end."""
-
 EVERY = "*"
 """The attribute key that stands for all values."""
 
@@ -50,7 +47,7 @@ class AnyJson:
         self._columns = [one for one in dict.fromkeys(columns) if one not in ("ingested_at", "repeat_of")]
         self._keys = tuple(keys)
         self._moment = EPOCH
-        self._nulls: dict[str, pl.Series] = {}
+        self._alike: dict[str, pl.Series] = {}
         wanted = dict.fromkeys([*self._columns, "timestamp"])
         for key in self._keys:
             wanted |= dict.fromkeys(_homes(key))
@@ -77,12 +74,13 @@ class AnyJson:
         chunk = Chunk(found, dict(zip(self._places, given, strict=True)))
         columns = [self._column(name, chunk, numbers) for name in self._columns]
         columns += [self._attribute(key, chunk) for key in self._keys]
-        frame = pl.DataFrame(columns, height=len(numbers))
-        return frame.with_columns(
-            pl.col("timestamp").alias("ingested_at"),
-            replayed=pl.lit(False),
-            repeat_of=pl.lit(None, dtype=pl.String),
-        ), rejections
+        times = columns[self._columns.index("timestamp")]
+        columns += [
+            times.alias("ingested_at"),
+            self._same("replayed", False, pl.Boolean(), len(numbers)),
+            self._same("repeat_of", None, pl.String(), len(numbers)),
+        ]
+        return pl.DataFrame(columns), rejections
 
     def _one_by_one(
         self, lines: Sequence[bytes], numbers: Sequence[int], rejections: list[Rejection]
@@ -100,15 +98,15 @@ class AnyJson:
 
     def _column(self, name: str, chunk: Chunk, numbers: Sequence[int]) -> pl.Series:
         kind, values = _KINDS[name], chunk.values[name]
-        if name not in chunk.outer and name not in SET:
-            return self._nothing(name, _TYPES.get(kind, pl.String()), len(values))
+        if name not in chunk.outer and name not in ("event_id", "timestamp"):
+            return self._same(name, DEFAULTS.get(name), _TYPES.get(kind, pl.String()), len(values))
         if kind in _TEXTS:
             series = _texts(name, values)
             if name == "event_id" and series.null_count():
                 series = _texts(
                     name, [one or f"{self._name}:{n}" for one, n in zip(series, numbers, strict=True)]
                 )
-            return series.fill_null(DEFAULTS[name]) if name in DEFAULTS else series
+            return series.fill_null(DEFAULTS[name]) if name in DEFAULTS and series.null_count() else series
         if name == "timestamp":
             return self._times(values)
         return pl.Series(name, [fitted(kind, one) for one in values], dtype=_TYPES[kind])
@@ -119,18 +117,18 @@ class AnyJson:
             return pl.Series(name, [_all_values(one) for one in chunk.lines], dtype=pl.String)
         homes = [home for home in _homes(key) if home in chunk.inner or home in chunk.outer]
         if not homes:
-            return self._nothing(name, pl.String(), len(chunk.lines))
+            return self._same(name, None, pl.String(), len(chunk.lines))
         if homes == [key] and key not in chunk.inner:
             return _texts(name, chunk.values[key])
         columns = [chunk.values[home] for home in homes]
         rows = zip(chunk.objects, *columns, strict=True)
         return _texts(name, [_sought(key, homes, given, top) for given, *top in rows])
 
-    def _nothing(self, name: str, kind: pl.DataType, height: int) -> pl.Series:
-        """A column of nulls; most columns of most chunks are."""
-        kept = self._nulls.get(name)
+    def _same(self, name: str, value: Any, kind: pl.DataType, height: int) -> pl.Series:
+        """A column that says the same in every row, mostly nothing; as most columns of most chunks do."""
+        kept = self._alike.get(name)
         if kept is None or len(kept) != height:
-            kept = self._nulls[name] = pl.Series(name, [None] * height, dtype=kind)
+            kept = self._alike[name] = pl.Series(name, [value] * height, dtype=kind)
         return kept
 
     def _times(self, values: Sequence[Any]) -> pl.Series:

@@ -399,6 +399,13 @@ def test_a_chain_fires_exactly_if_one_exists(steps: list[tuple[int, int]], order
     assert fired == exists
 
 
+def test_a_late_second_step_finds_its_third_step_among_many() -> None:
+    correlator = Correlator(spec("temporal_ordered", 3, 3))
+    for at, base in ((0, 0), (1, 2), (2, 2), (61, 2)):
+        assert correlator.add(("t",), hit(at, base)) == ()
+    assert [one.timestamp for one in correlator.add(("t",), hit(1.5, 1))] == [0, 1_500_000, 2_000_000]
+
+
 def test_a_tick_between_batches_changes_no_finding() -> None:
     rule_set, events = rules(EVERYTHING), stream(7, 60)
     detector = SigmaDetector(rule_set)

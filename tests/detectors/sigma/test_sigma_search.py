@@ -24,7 +24,7 @@ LEAVES = (
 
 def judged(matcher: Matcher, values: list[str | None]) -> list[list[bool]]:
     frame = pl.DataFrame({"event_type": ["tool.requested"] * len(values), "tool_name": values})
-    matches = matcher.match(frame.cast({"tool_name": pl.String}))
+    matches = matcher.match(frame.cast({"event_type": pl.String, "tool_name": pl.String}))
     held = [matches.rows(tree) for tree in range(len(matcher._trees))]
     return [[row in rows for row in range(len(values))] for rows in held]
 
