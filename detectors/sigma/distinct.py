@@ -19,7 +19,8 @@ from detectors.sigma.search import Search, lowered, searched
 from detectors.sigma.tree import Column, Leaf, Null, Regex, Text
 
 MAX_REMEMBERED = 4_096
-MAX_REMEMBERED_LENGTH = 100
+MAX_REMEMBERED_LENGTH = 1_000
+"""Characters: the arguments of a call come with its request, its approval and its execution."""
 
 SMALL = 1_000
 """Rows up to which Python finds the distinct values sooner than Arrow does."""
@@ -70,17 +71,26 @@ class Distinct:
             yield number, truths[place][places] if anywhere[place] else None
 
     def _known(self, texts: list[str]) -> Truths:
-        if len(texts) > MAX_REMEMBERED or max(map(len, texts)) > MAX_REMEMBERED_LENGTH:
-            return self._judged(texts)
         new = [text for text in texts if text not in self._memory]
-        if new:
-            if len(self._memory) + len(new) > MAX_REMEMBERED:
-                self._memory.clear()
-                self._remembered = self._remembered[:, :0]
-                new = texts
-            self._remembered = np.hstack([self._remembered, self._judged(new)])
-            self._memory.update(zip(new, range(len(self._memory), self._remembered.shape[1]), strict=True))
-        return self._remembered[:, [self._memory[text] for text in texts]]
+        if not new:
+            return self._remembered[:, [self._memory[text] for text in texts]]
+        if len(self._memory) + len(new) > MAX_REMEMBERED:
+            self._memory.clear()
+            self._remembered = self._remembered[:, :0]
+            new = texts
+        truths = np.hstack([self._remembered, self._judged(new)])
+        fresh = dict(zip(new, range(self._remembered.shape[1], truths.shape[1]), strict=True))
+        places = [fresh[text] if text in fresh else self._memory[text] for text in texts]
+        self._remember(fresh, truths)
+        return truths[:, places]
+
+    def _remember(self, fresh: dict[str, int], truths: Truths) -> None:
+        kept = [text for text in fresh if len(text) <= MAX_REMEMBERED_LENGTH]
+        if len(self._memory) + len(kept) <= MAX_REMEMBERED:
+            self._memory.update(
+                zip(kept, range(len(self._memory), len(self._memory) + len(kept)), strict=True)
+            )
+            self._remembered = np.hstack([self._remembered, truths[:, [fresh[text] for text in kept]]])
 
     def _judged(self, texts: list[str]) -> Truths:
         truths = self._whole(texts)
