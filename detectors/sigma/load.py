@@ -22,7 +22,7 @@ from detectors.sigma.extension import Extension, extension
 from detectors.sigma.filters import Filter, apply, read_filter
 from detectors.sigma.linking import link
 from detectors.sigma.mapping import Mapping as FieldMapping
-from detectors.sigma.mapping import mapped, read_pipelines
+from detectors.sigma.mapping import UNUSABLE, mapped, read_pipelines
 from detectors.sigma.parse import POLICY, Parser
 from detectors.sigma.refusal import RefusedError
 from detectors.sigma.relations import correlation, pins_agent
@@ -57,7 +57,11 @@ def load_texts(
     """The same for what is at hand: the path and the text of each file, and the texts of pipelines."""
     faults: list[Fault] = []
     documents = [document for path, text in texts for document in parse(path, text, faults)]
-    return _loaded(documents, Site(fields, lists or {}, mapped(pipelines)), faults)
+    try:
+        mapping = mapped(pipelines)
+    except UNUSABLE as error:
+        raise RuleError([("pipelines", f"not a usable pipeline: {_reason(error)}")]) from None
+    return _loaded(documents, Site(fields, lists or {}, mapping), faults)
 
 
 def relisted(rules: RuleSet, rule: Rule, lists: Lists) -> RuleSet:
