@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from detectors.sigma import RuleError, run_tests
-from monitor.rulebook import frame_of, load
+from detectors.sigma import RuleError
+from monitor.authoring.trials import trials
+from monitor.rulebook import load
 from monitor.settings import Settings
 from monitor.sources.dialect_files import DialectError, load_mappings
 from monitor.sources.redaction.columns import told
@@ -23,13 +24,13 @@ def check(settings: Settings) -> dict[str, Any]:
         faults += [f"{file}: {reason}" for file, reason in error.faults]
     else:
         rules = len(loaded.rules)
-        results = run_tests(loaded, frame_of)
-        tests = len(results)
+        tried = trials(loaded, loaded.rules, lambda _: None)
+        tests = tried.count
         faults += [
             f"{result.path}: test {result.name!r}: expected {result.expected}, found {result.found}"
-            for result in results
-            if not result.passed
+            for result in tried.failed
         ]
+        faults += [f"{one.rule.path}: test {one.test!r}: {one.reason}" for one in tried.broken]
         known = {rule.id for rule in loaded.rules}
         faults += [
             f"containment.rules: no rule has the id {rule_id!r}"
