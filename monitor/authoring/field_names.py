@@ -24,19 +24,26 @@ NEAR = 0.84
 def unknown_fields(rule: Rule, fields: Fields, carried: Collection[str] | None) -> Iterator[str]:
     """What to say of each attribute that the rule reads and no event carries.
 
-    ``carried`` are the attribute keys that events carried, nested ones by dots. Without it only a
-    near miss of a column or an alias is told.
+    ``carried`` are the attribute keys that events carried. Without it only a near miss of a column
+    or an alias is told.
     """
     for name in dict.fromkeys(column.name for column in rule_columns(rule) if column.attribute):
         key = name.removeprefix(ATTRIBUTE)
-        if key == "*" or (carried is not None and key in carried):
+        if key == "*" or (carried is not None and _carried(key, carried, fields)):
             continue
         meant = _meant(key, [*fields.columns, *fields.aliases, *fields.derived, *(carried or ())])
         hint = f"; did you mean {clean(meant, 80)}?" if meant else ""
         if carried is not None:
-            yield f"field {key}: no column, and none of the events given carries it{hint}"
+            yield f"field {key}: no column, and no event that is known carries it{hint}"
         elif meant:
             yield f"field {key}: no column, so it is taken for an attribute{hint}"
+
+
+def _carried(key: str, carried: Collection[str], fields: Fields) -> bool:
+    """Whether the key is known, or may lie inside an attribute or a text column that is."""
+    steps = key.split(".")
+    outer = [".".join(steps[:count]) for count in range(1, len(steps))]
+    return key in carried or any(one in carried or fields.columns.get(one) == "string" for one in outer)
 
 
 def carried_keys(file: Path) -> set[str]:

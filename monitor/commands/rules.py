@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from monitor.commands.common import AS_JSON, settings_of
+
+if TYPE_CHECKING:
+    from monitor.settings import Settings
 
 PATHS = click.argument("paths", nargs=-1, metavar="[DIR]...", type=click.Path(exists=True, path_type=Path))
 
@@ -35,6 +38,16 @@ def rules_list(context: click.Context, paths: tuple[Path, ...], as_json: bool) -
     _print(found, list_page, as_json)
 
 
+def _stored_keys(settings: Settings) -> set[str] | None:
+    """The attributes of the running daemon's history; None where none runs."""
+    from monitor.client import Client
+    from monitor.runtime import read_runtime
+
+    if read_runtime(settings.data) is None:
+        return None
+    return set(Client.find(settings.data).get("/api/v1/attributes")["items"])
+
+
 @rules.command("check")
 @PATHS
 @click.option(
@@ -52,6 +65,8 @@ def rules_check(
 ) -> None:
     """Look for faults: all at once, with what was probably meant.
 
+    Fields that no event carries are told: of the events given, else of the running daemon's history.
+
     Exit code 1 where a rule cannot be used; with --strict for any warning as well.
     """
     from monitor.authoring.field_names import carried_keys
@@ -60,7 +75,7 @@ def rules_check(
     from monitor.rulebook import load
 
     settings = settings_of(context)
-    carried = set().union(*map(carried_keys, files)) if files else None
+    carried = set().union(*map(carried_keys, files)) if files else _stored_keys(settings)
     report = check(lambda: load(settings, paths), carried, strict)
     _print(report.as_data() if as_json else report, check_page, as_json)
     context.exit(0 if report.ok else 1)

@@ -137,6 +137,17 @@ class Readers:
         )
         return history.corrected(rows, revisions)
 
+    async def attribute_keys(self, tenant: str | None, limit: int = MOST_ROWS) -> list[str]:
+        """Return the names of attributes that any stored event has, up to ``limit``, in order."""
+        asked = {"tenant": tenant, "limit": min(limit, MOST_ROWS)}
+        rows = await self.select(
+            "SELECT DISTINCT arrayJoin(mapKeys(attributes)) AS name FROM events "
+            "WHERE {tenant:Nullable(String)} IS NULL OR tenant = {tenant:Nullable(String)} "
+            "ORDER BY name LIMIT {limit:UInt32}",
+            asked,
+        )
+        return [row["name"] for row in rows]
+
     async def count(self) -> int:
         """Return how many events are stored; revisions are none."""
         found = await self.select(f"SELECT count() AS events FROM events WHERE {JUDGED}")  # noqa: S608

@@ -17,6 +17,7 @@ from monitor.store.state import State
 from monitor.web import health, problems
 from monitor.web.api import agents as api_agents
 from monitor.web.api import alerts as api_alerts
+from monitor.web.api import attributes as api_attributes
 from monitor.web.api import dead_letters as api_dead_letters
 from monitor.web.api import hunts as api_hunts
 from monitor.web.api import orders as api_orders
@@ -58,6 +59,16 @@ def console_app(
     problems.install(app)
     # The stream and the fragments come before /alerts/{alert_id}, which would take them for an id.
     pages = (live, login, alerts, changes, orders, status)
-    for part in (*pages, api_agents, api_alerts, api_orders, api_dead_letters, api_hunts, api_status, health):
+    for part in (
+        *pages,
+        api_agents,
+        api_alerts,
+        api_orders,
+        api_dead_letters,
+        api_hunts,
+        api_attributes,
+        api_status,
+        health,
+    ):
         app.include_router(part.router)
     return app

@@ -73,7 +73,7 @@ def test_an_attribute_of_its_own_name_is_no_near_miss() -> None:
 
 def test_a_field_that_no_event_carries_is_told_where_events_are_given() -> None:
     [(_, text)] = said(reading("acount_known"), carried={"account_known"})
-    assert "none of the events given carries it; did you mean account_known?" in text
+    assert "no event that is known carries it; did you mean account_known?" in text
     assert said(reading("account_known"), carried={"account_known"}) == []
 
 

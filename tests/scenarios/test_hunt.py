@@ -95,3 +95,26 @@ def test_what_cannot_be_hunted_says_why(daemon: Daemon, tmp_path: Path) -> None:
     daemon.run("rules", "hunt", "pays again and again", "--rules", str(file), code=1)
     daemon.run("rules", "hunt", "pais again", "--rules", str(file), code=1)
     daemon.run("rules", "hunt", "pays for the first time", "--rules", str(file), "--from", "soon", code=2)
+
+
+def test_a_field_that_no_stored_event_carries_is_told_with_what_was_meant(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    event = {
+        "event_id": "odd",
+        "event_type": "tool.executed",
+        "timestamp": "2026-11-23T10:00:00Z",
+        "agent_id": "clerk",
+        "attributes": {"ledger.region": "eu", "meta": {"team": "a"}},
+    }
+    daemon.client.send([json.dumps(event).encode()], live=False)
+    until(lambda: "meta" in daemon.client.get("/api/v1/attributes")["items"], "its attributes")
+    file = tmp_path / "rule.yml"
+    fields = "ledger.regoin: eu, meta.team: a, tool_args.to: x"
+    file.write_text(RULE.split("---")[0].replace("tool_name|expand: '%pay_tools%'", fields))
+    told = daemon.json("rules", "check", str(file))
+    remarks = " ".join(one["text"] for one in told["remarks"])
+    assert "ledger.regoin" in remarks
+    assert "did you mean ledger.region?" in remarks
+    assert "meta.team" not in remarks
+    assert "tool_args.to" not in remarks
