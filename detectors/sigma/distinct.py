@@ -71,6 +71,8 @@ class Distinct:
             yield number, truths[place][places] if anywhere[place] else None
 
     def _known(self, texts: list[str]) -> Truths:
+        if len(texts) > MAX_REMEMBERED:
+            return self._judged(texts)
         new = [text for text in texts if text not in self._memory]
         if not new:
             return self._remembered[:, [self._memory[text] for text in texts]]
