@@ -21,8 +21,8 @@ from detectors.sigma.expand import Expansion, Lists
 from detectors.sigma.extension import Extension, extension
 from detectors.sigma.filters import Filter, apply, read_filter
 from detectors.sigma.linking import link
-from detectors.sigma.mapping import Mapping as FieldMapping
 from detectors.sigma.mapping import UNUSABLE, mapped, read_pipelines
+from detectors.sigma.mapping import Mapping as FieldMapping
 from detectors.sigma.parse import POLICY, Parser
 from detectors.sigma.refusal import RefusedError
 from detectors.sigma.relations import correlation, pins_agent

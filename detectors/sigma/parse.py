@@ -79,6 +79,10 @@ _WILD = {SpecialChars.WILDCARD_MULTI: Wild.MANY, SpecialChars.WILDCARD_SINGLE: W
 class _QuietRE2(RE2RegexEngine):
     """RE2 as pySigma uses it, without its own lines on standard error for a bad expression."""
 
+    def __deepcopy__(self, _memory: object) -> _QuietRE2:
+        """Filters are copied, and hold it; it is a module at heart, and has no state."""
+        return self
+
     def compile(self, pattern: str, flags: int = 0) -> RegexPattern:
         names = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s"}
         prefix = "".join(name for flag, name in names.items() if flags & flag)
