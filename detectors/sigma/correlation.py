@@ -26,12 +26,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from math import fsum
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
+from detectors.sigma.groups import Key
+from detectors.sigma.hitgroups import Group, Journal
 from detectors.sigma.relations import COUNTS, MAX_THRESHOLD, TEMPORAL
 from detectors.sigma.rule import MICROSECONDS, Correlation
 from detectors.sigma.windows import Hit, thinning, time, window
@@ -52,82 +55,11 @@ MAX_PENDING = 256
 MAX_HELD = 200_000
 """Hits kept in all groups of one correlation."""
 
-Key = tuple[str, ...]
+SLACK = 1 + 1e-9
+"""More than the rounding of a sum of as many numbers as a group keeps."""
 
-NONE: frozenset[object] = frozenset()
-_NOTHING: list[Hit] = []
-
-
-class Group:
-    """The hits of one group, in time order, and the time up to which they were reported.
-
-    ``pending`` are later hits in order of arrival: most groups never hold enough for a finding, and
-    their hits are put in their places only once they might. ``kinds`` and ``most`` (the sum of all
-    positive numbers) tell that cheaply: both are bounds from above.
-    """
-
-    __slots__ = ("hits", "kinds", "most", "pending", "reported", "touched")
-
-    def __init__(self, touched: int) -> None:
-        self.hits: list[Hit] = []
-        self.pending: list[Hit] = []
-        self.kinds: frozenset[object] = NONE
-        self.most = 0.0
-        self.reported: int | None = None
-        self.touched = touched
-
-    @property
-    def held(self) -> int:
-        """Hits of both sorts."""
-        return len(self.hits) + len(self.pending)
-
-
-Kept = tuple[OrderedDict[Key, Group], Group, int | None, int, list[Hit], tuple[frozenset[object], float]]
-"""A group as it was, and where."""
-
-
-class Journal:
-    """What the batch at hand has changed in the groups, so that it can be taken back.
-
-    Hits are journalled change by change: a group may hold hundreds, and most batches add one.
-    """
-
-    def __init__(self) -> None:
-        self._before: dict[Key, Kept | None] = {}
-        self._splices: list[tuple[list[Hit], int, int, list[Hit]]] = []
-
-    def note(self, key: Key, home: OrderedDict[Key, Group], group: Group | None) -> None:
-        """Remember where the group stood before its first change, and its times."""
-        if key not in self._before:
-            kept = None
-            if group is not None:
-                bounds = group.kinds, group.most
-                kept = home, group, group.reported, group.touched, group.pending.copy(), bounds
-            self._before[key] = kept
-
-    def splice(self, hits: list[Hit], start: int, stop: int, new: list[Hit]) -> None:
-        """Put ``new`` in the place of ``hits[start:stop]``."""
-        self._splices.append((hits, start, start + len(new), hits[start:stop] if start < stop else _NOTHING))
-        hits[start:stop] = new
-
-    def settle(self) -> None:
-        """The batch is judged: what it changed stays."""
-        self._before.clear()
-        self._splices.clear()
-
-    def undo(self, *homes: OrderedDict[Key, Group]) -> None:
-        """Take back every change since ``settle``; the groups touched count as the latest used."""
-        for hits, start, stop, old in reversed(self._splices):
-            hits[start:stop] = old
-        for key, kept in self._before.items():
-            for home in homes:
-                home.pop(key, None)
-            if kept is not None:
-                place, group, reported, touched, pending, bounds = kept
-                group.reported, group.touched, group.pending = reported, touched, pending
-                group.kinds, group.most = bounds
-                place[key] = group
-        self.settle()
+Step = tuple[int, Key, Hit]
+"""A hit with the row of its event and its group."""
 
 
 class Correlator:
@@ -140,13 +72,13 @@ class Correlator:
     def __init__(self, spec: Correlation) -> None:
         self.spec = spec
         self._temporal = spec.kind in TEMPORAL
+        self._ordered = spec.kind == "temporal_ordered"
         self._limit = _limit(spec)
         self._complete = window(spec)
         self._thins = thinning(spec)
-        self._kind = kinds(spec)
-        self._fewest = int(spec.threshold) if spec.kind in COUNTS else 1
-        # no window's sum exceeds that of all positive numbers
-        self._bounded = spec.kind == "value_sum" and spec.op in ("gte", "gt")
+        self._kind = _kind(spec)
+        self._enough = _enough(spec)
+        self._summed = _summed(spec)
         self.evicted = 0
         self._held = self._settled = 0
         self._now = 0
@@ -156,48 +88,60 @@ class Correlator:
         self._waiting: OrderedDict[Key, Group] = OrderedDict()
         self._journal = Journal()
 
-    def add(self, key: Key, hit: Hit, again: bool = False) -> tuple[Hit, ...]:
-        """Take one hit; the hits that make a finding, in time order, or nothing.
+    def take(self, steps: Sequence[Step], repeats: Set[int]) -> list[tuple[Step, tuple[Hit, ...]]]:
+        """Take the hits of a batch, given in row order; those of each finding, with the last to come.
 
-        ``again`` says that its event may have hit before: a call that is reported twice counts
-        once, but what only the second report shows is not lost.
+        ``repeats`` are the rows that report a call once more: it counts once, but what only the
+        second report shows is not lost.
         """
-        if again and self._has(key, hit):
-            return ()
-        group = self._group(key, hit)
-        group.pending.append(hit)
-        kind = self._kind(hit)
-        if kind not in group.kinds:
-            group.kinds |= {kind}
-        if self._bounded:
-            group.most += max(hit.number or 0, 0)
-        self._held += 1
-        found: tuple[Hit, ...] = ()
-        if self._possible(group):
-            at = self._place(group)
-            if at is not None and key not in self._waiting:
-                found = self._complete(group.hits, at, group.reported)
-            if found:
-                self._report(group, found[-1])
-            if found or len(group.kinds) > len(group.hits):
-                group.kinds = frozenset(map(self._kind, group.hits))
-            if self._bounded:
-                group.most = fsum(max(hit.number or 0, 0) for hit in group.hits)
-        elif len(group.pending) >= MAX_PENDING:
-            self._place(group)
-        while self._held > MAX_HELD and len(self._groups) + len(self._waiting) > 1:
-            self._evict(self._waiting or self._groups)
+        found = []
+        for step in steps:
+            row, key, hit = step
+            if row in repeats and self._has(key, hit):
+                continue
+            complete = self.add(key, hit)
+            if complete:
+                found.append((step, complete))
         return found
 
-    def _possible(self, group: Group) -> bool:
-        """Cheap to tell, and most often no: whether the group may hold enough for a finding."""
-        if self._temporal:
-            return any(wanted <= group.kinds for wanted in self.spec.alternatives)
-        if self.spec.kind == "value_count":
-            return len(group.kinds) >= self._fewest
-        if self._bounded:
-            return group.most >= self.spec.threshold
-        return group.held >= self._fewest
+    def add(self, key: Key, hit: Hit) -> tuple[Hit, ...]:
+        """Take one hit; the hits that make a finding, in time order, or nothing."""
+        group = self._group(key, hit)
+        group.pending.append(hit)
+        self._held += 1
+        if self._kind is not None:
+            kind = self._kind(hit)
+            if kind not in group.kinds:
+                group.kinds |= {kind}
+        elif self._summed:
+            group.most += max(hit.number or 0, 0)
+        found: tuple[Hit, ...] = ()
+        if self._enough(group):
+            found = self._judge(key, group)
+        elif len(group.pending) >= MAX_PENDING:
+            self._place(group)
+        if self._held > MAX_HELD:
+            self._shrink()
+        return found
+
+    def _judge(self, key: Key, group: Group) -> tuple[Hit, ...]:
+        at = self._place(group)
+        found: tuple[Hit, ...] = ()
+        if at is not None and key not in self._waiting:
+            found = self._complete(group.hits, at, group.reported)
+        if found:
+            self._report(group, found[-1])
+        if found or self._summed or len(group.kinds) > len(group.hits):
+            self._bound(group)
+        return found
+
+    def _bound(self, group: Group) -> None:
+        """Tell anew what the group holds."""
+        hits = (*group.hits, *group.pending)
+        if self._kind is not None:
+            group.kinds = frozenset(map(self._kind, hits))
+        elif self._summed:
+            group.most = fsum(max(hit.number or 0, 0) for hit in hits)
 
     def _place(self, group: Group) -> int | None:
         """Put the pending hits in their places, in order of arrival; where the last one stands.
@@ -219,22 +163,31 @@ class Correlator:
         )
 
     def _group(self, key: Key, hit: Hit) -> Group:
-        home = self._groups
-        group = home.get(key)
+        group = self._groups.get(key)
         if group is None:
-            waited = self._waiting.pop(key, None)
-            self._journal.note(key, self._waiting, waited)
-            group = waited or Group(self._now)
-            if self.spec.kind == "temporal_ordered" and hit.base != 0:
-                home = self._waiting
-            home[key] = group
-            if len(home) > (MAX_GROUPS if home is self._groups else MAX_WAITING):
-                self._evict(home)
+            group = self._outside(key, hit)
         else:
-            self._journal.note(key, home, group)
-            home.move_to_end(key)
+            self._journal.note(key, self._groups, group)
+            self._groups.move_to_end(key)
         group.touched = self._now
         return group
+
+    def _outside(self, key: Key, hit: Hit) -> Group:
+        """A group that waits for its first step, or is new."""
+        home = self._waiting if self._ordered and hit.base else self._groups
+        group = self._waiting.get(key)
+        self._journal.note(key, self._waiting, group)
+        if group is not None and home is self._waiting:
+            home.move_to_end(key)
+            return group
+        group = home[key] = self._waiting.pop(key) if group else Group(self._now)
+        if len(home) > (MAX_GROUPS if home is self._groups else MAX_WAITING):
+            self._evict(home)
+        return group
+
+    def _shrink(self) -> None:
+        while self._held > MAX_HELD and len(self._groups) + len(self._waiting) > 1:
+            self._evict(self._waiting or self._groups)
 
     def _evict(self, home: OrderedDict[Key, Group]) -> None:
         key, group = home.popitem(last=False)
@@ -257,15 +210,11 @@ class Correlator:
         self._journal.undo(self._groups, self._waiting)
 
     def _stale(self, group: Group, hit: Hit) -> bool:
-        """Too late to be judged, already reported, or without the value that is counted."""
+        """Too late to be judged, or already reported."""
         hits = group.hits
         if hits and hit.timestamp < hits[-1].timestamp - self.spec.span - LATENESS:
             return True
-        if self._temporal:
-            return group.reported is not None and hit.timestamp < group.reported
-        if self.spec.kind == "value_count":
-            return hit.value is None
-        return self.spec.kind not in COUNTS and hit.number is None
+        return self._temporal and group.reported is not None and hit.timestamp < group.reported
 
     def _insert(self, hits: list[Hit], hit: Hit) -> int | None:
         """Where the hit stands once what no window can reach, or exceeds the bound, is dropped."""
@@ -357,16 +306,34 @@ class Correlator:
             group = groups[tuple(key)] = Group(touched)
             group.reported = reported
             group.hits, group.pending = (msgspec.convert(some, list[Hit]) for some in (hits, pending))
-            group.kinds = frozenset(map(self._kind, (*group.hits, *group.pending)))
-            group.most = fsum(max(hit.number or 0, 0) for hit in (*group.hits, *group.pending))
+            self._bound(group)
         return groups
 
 
-def kinds(spec: Correlation) -> Callable[[Hit], object]:
+def _kind(spec: Correlation) -> Callable[[Hit], object] | None:
     """What a group must hold several of for a finding: rules, or values."""
     if spec.kind in TEMPORAL:
-        return lambda hit: hit.base
-    return lambda hit: hit.value
+        return attrgetter("base")
+    return attrgetter("value") if spec.kind == "value_count" else None
+
+
+def _summed(spec: Correlation) -> bool:
+    """Whether no window measures more than the sum of all positive numbers."""
+    return spec.kind == "value_sum" and spec.op in ("gte", "gt")
+
+
+def _enough(spec: Correlation) -> Callable[[Group], bool]:
+    """Cheap to tell, and most often no: whether a group may hold enough for a finding."""
+    fewest = int(spec.threshold)
+    if spec.kind == "event_count":
+        return lambda group: len(group.hits) + len(group.pending) >= fewest
+    if spec.kind == "value_count":
+        return lambda group: len(group.kinds) >= fewest
+    if spec.kind in TEMPORAL:
+        return lambda group: any(one <= group.kinds for one in spec.alternatives)
+    if _summed(spec):
+        return lambda group: group.most * SLACK >= spec.threshold
+    return lambda group: True
 
 
 def _limit(spec: Correlation) -> int:

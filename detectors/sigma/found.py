@@ -148,10 +148,20 @@ class Found:
         lane = np.array(self.replayed, dtype=bool)
         return np.flatnonzero(~lane).tolist(), np.flatnonzero(lane).tolist()
 
-    def counted(self, row: int, values: tuple[Choice, ...]) -> str | None:
-        """What a value count counts at the row: one field's text, or those of several."""
-        texts = [self.texts(choice)[row] for choice in values]
-        return None if None in texts else "\x1f".join(text for text in texts if text is not None)
+    def counted(self, rows: Sequence[int], values: tuple[Choice, ...]) -> list[str | None]:
+        """What a value count counts at each of the rows: one field's text, or those of several."""
+        columns = [[texts[row] for row in rows] for texts in map(self.texts, values)]
+        if len(columns) == 1:
+            return columns[0]
+        return [
+            None if None in texts else "\x1f".join(text for text in texts if text is not None)
+            for texts in zip(*columns, strict=True)
+        ]
+
+    def measured(self, rows: Sequence[int], value: Choice) -> list[float | None]:
+        """What a measure measures at each of the rows."""
+        texts = self.texts(value)
+        return [number(texts[row]) for row in rows]
 
     def hit(self, row: int, base: int, value: str | None = None, number: float | None = None) -> Hit:
         """The row's event as a correlation keeps it."""

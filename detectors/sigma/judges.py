@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from operator import itemgetter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
 
-from detectors.sigma.correlation import Correlator
+from detectors.sigma.correlation import Correlator, Step
 from detectors.sigma.evidence import Verdict, ends
-from detectors.sigma.found import Found, bounded, named, number
+from detectors.sigma.found import Found, bounded, named
 from detectors.sigma.groups import Key
 from detectors.sigma.relations import COUNTS, MEASURES
 from detectors.sigma.rule import Correlation, Reference, Rule, RuleSet
@@ -95,6 +95,7 @@ class CorrelationJudge:
         self._places = places
         bases = [rules.get(reference.rule) for reference in spec.references]
         self._bases = [base for base in bases if base is not None]
+        self._valued = any(reference.values for reference in spec.references)
         self._lanes = (Correlator(spec), Correlator(spec))
 
     @property
@@ -104,41 +105,59 @@ class CorrelationJudge:
 
     def judge(self, found: Found) -> Iterable[Verdict]:
         """Feed each hit in row order; an event counts once however many base rules it matches."""
-        hits: list[tuple[int, int, Key, Hit]] = []
+        steps: list[Step] = []
         taken: set[int] = set()
         for place, (base, reference) in enumerate(zip(self._bases, self._spec.references, strict=True)):
-            for row, key, hit in self._hits(found, place, base, reference):
-                if self._spec.kind in COUNTS and base.tree is not None:
-                    if row in taken:
-                        continue
-                    taken.add(row)
-                hits.append((row, place, key, hit))
-        hits.sort(key=itemgetter(0, 1))
+            new = self._steps(found, place, base, reference)
+            if self._spec.kind in COUNTS and base.tree is not None:
+                new = [step for step in new if step[0] not in taken]
+                taken.update(row for row, _, _ in new)
+            steps += new
+        if not steps:
+            found.verdicts[self.rule.id] = []
+            return []
+        steps.sort(key=_order)
         verdicts = found.verdicts[self.rule.id] = []
-        for row, place, key, hit in hits:
-            complete = self._lanes[found.replayed[row]].add(key, hit, again=row in found.repeats)
-            if complete:
+        for lane, replayed in zip(self._lanes, (False, True), strict=True):
+            mine = [step for step in steps if found.replayed[step[0]] == replayed]
+            for (row, key, hit), hits in lane.take(mine, found.repeats):
                 group = named(self._spec.group_by, key)
-                verdicts.append(Verdict(self.rule, self._bases[place], row, complete, group))
+                verdicts.append(Verdict(self.rule, self._bases[hit.base], row, hits, group))
+        verdicts.sort(key=attrgetter("row"))
         return verdicts
 
-    def _hits(
-        self, found: Found, place: int, base: Rule, reference: Reference
-    ) -> Iterator[tuple[int, Key, Hit]]:
+    def _steps(self, found: Found, place: int, base: Rule, reference: Reference) -> list[Step]:
         if base.correlation is None:
-            for row, key in found.keyed(found.rows(self._places[base.id]), reference.group):
-                yield row, key, found.hit(row, place, *self._value(found, row, reference))
-            return
-        for verdict in found.verdicts[base.id]:
-            inherited = _inherited(found, verdict, reference)
-            if inherited is not None:
-                value = self._value(found, verdict.row, reference)
-                yield verdict.row, inherited, _standing(verdict, place, *value)
+            rows = found.rows(self._places[base.id])
+            if not rows:
+                return []
+            keyed = found.keyed(rows, reference.group)
+            told = self._told(found, [row for row, _ in keyed], reference)
+            return [
+                (row, key, found.hit(row, place, value, number))
+                for (row, key), (value, number) in zip(keyed, told, strict=True)
+                if self._counts(value, number)
+            ]
+        verdicts = found.verdicts[base.id]
+        told = self._told(found, [verdict.row for verdict in verdicts], reference)
+        return [
+            (verdict.row, key, _standing(verdict, place, value, number))
+            for verdict, (value, number) in zip(verdicts, told, strict=True)
+            if self._counts(value, number) and (key := _inherited(found, verdict, reference)) is not None
+        ]
 
-    def _value(self, found: Found, row: int, reference: Reference) -> tuple[str | None, float | None]:
+    def _told(
+        self, found: Found, rows: Sequence[int], reference: Reference
+    ) -> Iterable[tuple[str | None, float | None]]:
         if self._spec.kind in MEASURES:
-            return None, number(found.texts(reference.values[0])[row])
-        return (found.counted(row, reference.values) if reference.values else None), None
+            return [(None, one) for one in found.measured(rows, reference.values[0])]
+        if self._spec.kind == "value_count":
+            return [(one, None) for one in found.counted(rows, reference.values)]
+        return [(None, None)] * len(rows)
+
+    def _counts(self, value: str | None, number: float | None) -> bool:
+        """Whether the hit has what the correlation counts or measures."""
+        return not self._valued or value is not None or number is not None
 
     def tick(self, now: int) -> None:
         """Forget groups gone quiet."""
@@ -163,6 +182,11 @@ class CorrelationJudge:
         """Go on from ``state()``."""
         for lane, kept in zip(self._lanes, state["lanes"], strict=True):
             lane.restore(kept)
+
+
+def _order(step: Step) -> tuple[int, int]:
+    row, _, hit = step
+    return row, hit.base
 
 
 def _inherited(found: Found, verdict: Verdict, reference: Reference) -> Key | None:

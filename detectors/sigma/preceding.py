@@ -6,8 +6,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
 from typing import Any
 
-from detectors.sigma.correlation import LATENESS, Key
-from detectors.sigma.groups import Groups
+from detectors.sigma.correlation import LATENESS
+from detectors.sigma.groups import Groups, Key
 
 MAX_GROUPS = 50_000
 MAX_TIMES = 8

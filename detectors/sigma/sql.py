@@ -78,10 +78,11 @@ class Query:
         for row in rows:
             lane = lanes[bool(row["replayed"])]
             key = bounded(tuple(row["key"]))
-            found = lane.add(key, _hit(row), again=bool(row["again"]))
+            repeats = {0} if row["again"] else frozenset[int]()
+            found = lane.take([(0, key, _hit(row))], repeats)
             lane.settle()
-            if found:
-                ids = Verdict(self.rule, self.rule, 0, found).event_ids
+            for _, hits in found:
+                ids = Verdict(self.rule, self.rule, 0, hits).event_ids
                 yield _fired(self.rule, row, ids, named(spec.group_by, key))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from detectors.sigma import Rule
 from detectors.sigma.evidence import clean, duration
-from detectors.sigma.found import bounded, number
+from detectors.sigma.found import bounded
 from detectors.sigma.relations import COUNTS
 from detectors.sigma.rule import Correlation, Reference
 from detectors.sigma.windows import OPS, Hit, measure
@@ -120,8 +120,8 @@ def _value(
     if not reference.values:
         return None, None
     if spec.kind in COUNTS:
-        return scene.found.counted(row, reference.values), None
-    return None, number(scene.found.texts(reference.values[0])[row])
+        return scene.found.counted([row], reference.values)[0], None
+    return None, scene.found.measured([row], reference.values[0])[0]
 
 
 def _best(spec: Correlation, scene: Scene, hits: list[Hit]) -> Window:
