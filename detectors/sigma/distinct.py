@@ -39,7 +39,7 @@ class Distinct:
         self.column = column
         self._leaves = tuple(numbered)
         self._numbers = tuple(numbered.values())
-        self._null = np.array([isinstance(leaf, Null) for leaf in numbered], bool).reshape(-1, 1)
+        self._absent = [number for leaf, number in numbered.items() if isinstance(leaf, Null)]
         places = {leaf: place for place, leaf in enumerate(numbered)}
         texts = [leaf for leaf in numbered if isinstance(leaf, Text | Regex)]
         # Enumerated values are lower-case by schema.
@@ -55,44 +55,46 @@ class Distinct:
         self._lowers = any(low for low, _ in self._judges)
         others = [leaf for leaf in numbered if not isinstance(leaf, Text | Regex | Null)]
         self._others = [(places[leaf], judge(leaf).alias(str(places[leaf]))) for leaf in others]
-        self._memory: dict[str, int] = {}
-        self._remembered = np.zeros((len(self._leaves), 0), bool)
+        self._memory: dict[str, tuple[int, ...]] = {}
 
-    def rows(self, series: pl.Series) -> Iterator[tuple[int, Rows | None]]:
-        """Where each leaf holds, row by row; None for nowhere."""
+    def rows(self, series: pl.Series) -> Iterator[tuple[int, Rows]]:
+        """Where each leaf holds, row by row, of those that hold anywhere."""
         if series.null_count() == len(series):
-            for number, (held,) in zip(self._numbers, self._null, strict=True):
-                yield number, np.ones(len(series), bool) if held else None
+            yield from ((number, np.ones(len(series), bool)) for number in self._absent)
             return
         texts, places = distinct(series)
-        truths = np.hstack([self._known(texts), self._null])
-        anywhere: list[bool] = np.logical_or.reduce(truths, axis=1).tolist()
-        for place, number in enumerate(self._numbers):
-            yield number, truths[place][places] if anywhere[place] else None
+        for place, held in self._held(texts).items():
+            yield self._numbers[place], held[places]
+        if self._absent and series.null_count():
+            yield from ((number, places == len(texts)) for number in self._absent)
 
-    def _known(self, texts: list[str]) -> Truths:
+    def _held(self, texts: list[str]) -> dict[int, Rows]:
+        """For which of the texts each leaf holds, and, past the end, that it does not for a null."""
         if len(texts) > MAX_REMEMBERED:
-            return self._judged(texts)
+            truths = self._judged(texts)
+            return {place: np.append(held, False) for place, held in enumerate(truths) if held.any()}
+        found: dict[int, Rows] = {}
+        for place, leaves in enumerate(self._known(texts)):
+            for leaf in leaves:
+                if leaf not in found:
+                    found[leaf] = np.zeros(len(texts) + 1, bool)
+                found[leaf][place] = True
+        return found
+
+    def _known(self, texts: list[str]) -> list[tuple[int, ...]]:
+        """The places of the leaves that hold for each text; most texts meet few."""
         new = [text for text in texts if text not in self._memory]
         if not new:
-            return self._remembered[:, [self._memory[text] for text in texts]]
+            return [self._memory[text] for text in texts]
         if len(self._memory) + len(new) > MAX_REMEMBERED:
             self._memory.clear()
-            self._remembered = self._remembered[:, :0]
             new = texts
-        truths = np.hstack([self._remembered, self._judged(new)])
-        fresh = dict(zip(new, range(self._remembered.shape[1], truths.shape[1]), strict=True))
-        places = [fresh[text] if text in fresh else self._memory[text] for text in texts]
-        self._remember(fresh, truths)
-        return truths[:, places]
-
-    def _remember(self, fresh: dict[str, int], truths: Truths) -> None:
-        kept = [text for text in fresh if len(text) <= MAX_REMEMBERED_LENGTH]
-        if len(self._memory) + len(kept) <= MAX_REMEMBERED:
-            self._memory.update(
-                zip(kept, range(len(self._memory), len(self._memory) + len(kept)), strict=True)
-            )
-            self._remembered = np.hstack([self._remembered, truths[:, [fresh[text] for text in kept]]])
+        fresh = dict(zip(new, _sparse(self._judged(new)), strict=True))
+        known = [fresh[text] if text in fresh else self._memory[text] for text in texts]
+        self._memory.update(
+            (text, held) for text, held in fresh.items() if len(text) <= MAX_REMEMBERED_LENGTH
+        )
+        return known
 
     def _judged(self, texts: list[str]) -> Truths:
         truths = self._whole(texts)
@@ -111,6 +113,15 @@ class Distinct:
             for (place, _), found in zip(self._others, held, strict=True):
                 truths[place] = found.to_numpy()
         return truths
+
+
+def _sparse(truths: Truths) -> list[tuple[int, ...]]:
+    """The leaves that hold, by text."""
+    found: list[list[int]] = [[] for _ in range(truths.shape[1])]
+    leaves, texts = np.nonzero(truths)
+    for leaf, text in zip(leaves.tolist(), texts.tolist(), strict=True):
+        found[text].append(leaf)
+    return [*map(tuple, found)]
 
 
 def _ignores_case(leaf: Text | Regex) -> bool:
@@ -138,24 +149,19 @@ class Listed:
         self.column = column
         self._absent = [number for leaf, number in numbered.items() if isinstance(leaf, Null)]
         present: dict[Leaf, int] = {leaf: n for leaf, n in numbered.items() if not isinstance(leaf, Null)}
-        self._present = tuple(present.values())
         self._elements = Distinct(column, present)
 
-    def rows(self, series: pl.Series) -> Iterator[tuple[int, Rows | None]]:
-        """Where each leaf holds, row by row; None for nowhere. An empty list is absent."""
+    def rows(self, series: pl.Series) -> Iterator[tuple[int, Rows]]:
+        """Where each leaf holds, row by row, of those that hold anywhere. An empty list is absent."""
         lengths = series.list.len().fill_null(0).cast(pl.Int64).to_numpy()
         yield from ((number, lengths == 0) for number in self._absent)
         filled = np.flatnonzero(lengths)
         if not filled.size:
-            yield from ((number, None) for number in self._present)
             return
         flat = series.gather(filled).explode()
         starts = np.cumsum(lengths[filled]) - lengths[filled]
         join = np.logical_and if self.column.every else np.logical_or
         for number, held in self._elements.rows(flat):
-            if held is None:
-                yield number, None
-                continue
             found = np.zeros(len(series), bool)
             found[filled] = join.reduceat(held, starts)
             yield number, found

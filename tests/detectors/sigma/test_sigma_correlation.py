@@ -520,3 +520,15 @@ def test_a_batch_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 def _raise(*_: Any) -> Any:
     raise ZeroDivisionError
+
+
+def test_a_sum_of_small_numbers_is_not_missed_by_rounding() -> None:
+    assert sum([0.1] * 10) < 1
+    summed = correlation(
+        "{type: value_sum, rules: [one], group-by: [session_id], timespan: 1m,"
+        " condition: {field: cost_usd, gte: 1}}"
+    )
+    events = [event("model.invoked", at, cost_usd=0.1) for at in range(10)]
+    assert (
+        len(found(rules(detection("{event_type: model.invoked}", name="one", level="") + summed), *events)) == 1
+    )
