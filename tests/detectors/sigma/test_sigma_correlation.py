@@ -528,7 +528,6 @@ def test_a_sum_of_small_numbers_is_not_missed_by_rounding() -> None:
         "{type: value_sum, rules: [one], group-by: [session_id], timespan: 1m,"
         " condition: {field: cost_usd, gte: 1}}"
     )
+    one = detection("{event_type: model.invoked}", name="one", level="")
     events = [event("model.invoked", at, cost_usd=0.1) for at in range(10)]
-    assert (
-        len(found(rules(detection("{event_type: model.invoked}", name="one", level="") + summed), *events)) == 1
-    )
+    assert len(found(rules(one + summed), *events)) == 1
