@@ -94,7 +94,7 @@ class Client:
                 if reply.is_error:
                     reply.read()
                     raise Unreachable(problem(reply))
-                for line in reply.iter_lines():
+                for line in filter(None, reply.iter_lines()):
                     told = json.loads(line)
                     if "error" in told:
                         raise Unreachable(told["error"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from monitor.frames import to_frame
 from monitor.store.fault import StoreError, reason
 from monitor.store.history import JUDGED
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = 86_400_000_000
 SHOWN = 200
 """Findings that are told one by one."""
@@ -146,7 +147,7 @@ def _ask(
     client: Client, query: Query, since: int, until: int, tally: Tally, progress: Progress
 ) -> dict[str, int]:
     """By SQL, day by day where a day can be judged alone; the events matched by day."""
-    days = list(_slices(since, until))
+    days = list(_slices(*_extent(client, since, until)))
     alone = query.rule.correlation is None
     events: dict[str, int] = {}
     for number, (start, end) in enumerate(days):
@@ -160,6 +161,18 @@ def _ask(
         _take(query.rule, whole.fired(_rows(client, whole.matches)), tally)
         progress(1)
     return events
+
+
+def _extent(client: Client, since: int, until: int) -> tuple[int, int]:
+    """The bounds, drawn in to where anything is stored."""
+    sql = (
+        "SELECT count() AS events, toUnixTimestamp64Micro(min(timestamp)) AS first, "
+        "toUnixTimestamp64Micro(max(timestamp)) AS last FROM events "
+        "WHERE timestamp >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+        "AND timestamp < fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
+    )
+    [stored] = list(_rows(client, Sql(sql, {"since": since, "until": until})))
+    return (stored["first"], stored["last"] + 1) if stored["events"] else (until, until)
 
 
 def _take(rule: Rule, found: Iterator[Fired], tally: Tally) -> None:
@@ -188,7 +201,7 @@ def _stream(
     )
     asked: dict[str, Any] = {"since": since, "until": until, "tenant": tenant}
     counted = _rows(client, Sql(f"SELECT count() AS events FROM events WHERE {bounds}", asked))  # noqa: S608
-    total = int(next(iter(counted))["events"])
+    total = sum(int(row["events"]) for row in counted)
     detector = SigmaDetector(rules)
     done, place = 0, (0, -1)
     while True:
@@ -224,8 +237,12 @@ def _page(client: Client, bounds: str, asked: dict[str, Any]) -> pa.Table:
 
 
 def _rows(client: Client, sql: Sql) -> Iterator[dict[str, Any]]:
+    """Row by row: a rule may match all that is stored."""
     try:
-        yield from client.query(sql.text, parameters=dict(sql.parameters)).named_results()
+        with client.query_rows_stream(sql.text, parameters=dict(sql.parameters)) as rows:
+            names = rows.source.column_names
+            for row in rows:
+                yield dict(zip(names, row, strict=True))
     except ClickHouseError as error:
         raise StoreError(reason(error)) from None
 
@@ -246,4 +263,4 @@ def _days(tally: Tally, events: dict[str, int] | None) -> Iterator[Day]:
 
 
 def _iso(moment: int) -> str:
-    return datetime.fromtimestamp(moment / 1e6, UTC).isoformat().replace("+00:00", "Z")
+    return (EPOCH + timedelta(microseconds=moment)).isoformat().replace("+00:00", "Z")

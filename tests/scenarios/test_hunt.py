@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.daemons import Daemon, until
@@ -118,3 +119,32 @@ def test_a_field_that_no_stored_event_carries_is_told_with_what_was_meant(
     assert "did you mean ledger.region?" in remarks
     assert "meta.team" not in remarks
     assert "tool_args.to" not in remarks
+
+
+def test_a_hunt_whose_reader_leaves_gives_way_to_the_next(daemon: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "rule.yml"
+    file.write_text(RULE)
+    asked = {
+        "rule": "6b1f0c52-0000-4000-8000-000000000003",
+        "documents": [(str(file), RULE)],
+        "lists": {"pay_tools": ["pay"]},
+        "since": 0,
+        "until": 253_402_300_799_999_999,
+    }
+    url, headers = daemon.runtime.console_url, {"Authorization": f"Bearer {daemon.runtime.token}"}
+    statuses = []
+    for _ in range(3):
+        with (
+            httpx.Client(base_url=url, headers=headers, trust_env=False) as client,
+            client.stream("POST", "/api/v1/hunts", json=asked) as reply,
+        ):
+            # the head of the answer is read, and nothing of its body
+            statuses.append(reply.status_code)
+    assert statuses[0] == 200
+    assert set(statuses) <= {200, 429}
+
+    def free() -> bool:
+        reply = httpx.post(f"{url}/api/v1/hunts", json=asked, headers=headers, trust_env=False)
+        return reply.status_code == 200 and '"result"' in reply.text
+
+    until(free, "a hunt that finds its place free")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from starlette.responses import StreamingResponse
 from detectors.sigma import RuleError, RuleSet
 from detectors.sigma.load import load_texts
 from monitor.events import rule_fields
-from monitor.hunting import hunt
+from monitor.hunting import Result, hunt
 from monitor.store.fault import StoreError
 from monitor.web.auth import MayRead
 from monitor.web.context import Console, InConsole
@@ -27,10 +28,16 @@ router = APIRouter(prefix="/api/v1/hunts", tags=["hunts"])
 SECONDS = 3600
 """Longest time of one statement."""
 
+PULSE = 1.0
+"""Seconds after which an empty line is sent where there is nothing to say."""
+
+PATIENCE = 30.0
+"""Seconds that a hunt goes on although its answer is not read."""
+
 _RUNNING = threading.Lock()
 """One hunt at a time: it reads much, and nobody's page should wait for two."""
 
-Microseconds = Annotated[int, Field(ge=0, le=2**62)]
+Microseconds = Annotated[int, Field(ge=0, lt=253_402_300_800_000_000, description="before the year 10000")]
 
 
 class Wanted(BaseModel):
@@ -48,7 +55,10 @@ class Wanted(BaseModel):
 
 @router.post("", response_class=StreamingResponse)
 async def hunts(wanted: Wanted, caller: MayRead, console: InConsole) -> StreamingResponse:
-    """NDJSON: ``{"progress": 0..1}`` while it goes on, then ``{"result": ...}`` or ``{"error": ...}``."""
+    """NDJSON: ``{"progress": 0..1}`` while it goes on, then ``{"result": ...}`` or ``{"error": ...}``.
+
+    Empty lines say that it is at work.
+    """
     try:
         rules = await run_in_threadpool(
             load_texts, wanted.documents, rule_fields(), wanted.lists, wanted.pipelines
@@ -59,37 +69,62 @@ async def hunts(wanted: Wanted, caller: MayRead, console: InConsole) -> Streamin
         raise Problem(422, f"none of the documents has the rule {wanted.rule!r}")
     if not _RUNNING.acquire(blocking=False):
         raise Problem(429, "another hunt is running; wait for it to end", {"Retry-After": "5"})
-    lines = _told(console, rules, wanted, caller.tenant)
-    return StreamingResponse(lines, media_type="application/x-ndjson")
+    hunting = Hunting(console, rules, wanted, caller.tenant)
+    threading.Thread(target=hunting.run, name="hunt", daemon=True).start()
+    return StreamingResponse(hunting.told(), media_type="application/x-ndjson")
 
 
-def _told(console: Console, rules: RuleSet, wanted: Wanted, tenant: str | None) -> Iterator[bytes]:
-    said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+class LeftError(Exception):
+    """Nobody waits for the answer any more."""
 
-    def run() -> None:
+
+class Hunting:
+    """One hunt at work, in a thread of its own; it ends soon after its reader has gone."""
+
+    def __init__(self, console: Console, rules: RuleSet, wanted: Wanted, tenant: str | None) -> None:
+        self._console = console
+        self._rules = rules
+        self._wanted = wanted
+        self._tenant = tenant
+        self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._heard = time.monotonic()
+
+    def run(self) -> None:
+        """Hunt, and free the place for the next."""
         try:
-            rule = rules.get(wanted.rule)
-            assert rule is not None
-            with console.readers.alone(SECONDS) as client:
-                found = hunt(
-                    client,
-                    rules,
-                    rule,
-                    wanted.since,
-                    wanted.until,
-                    tenant,
-                    lambda part: said.put({"progress": round(part, 4)}),
-                )
-            said.put({"result": msgspec.to_builtins(found)})
+            self._said.put({"result": msgspec.to_builtins(self._found())})
+        except LeftError:
+            pass
         except (StoreError, ValueError) as error:
-            said.put({"error": str(error)})
+            self._said.put({"error": str(error)})
         except Exception as error:
-            said.put({"error": f"the hunt failed: {type(error).__name__}"})
+            self._said.put({"error": f"the hunt failed: {type(error).__name__}"})
             raise
         finally:
             _RUNNING.release()
-            said.put(None)
+            self._said.put(None)
 
-    threading.Thread(target=run, name="hunt", daemon=True).start()
-    while (one := said.get()) is not None:
-        yield msgspec.json.encode(one) + b"\n"
+    def _found(self) -> Result:
+        rule = self._rules.get(self._wanted.rule)
+        assert rule is not None
+        bounds = self._wanted.since, self._wanted.until
+        with self._console.readers.alone(SECONDS) as client:
+            return hunt(client, self._rules, rule, *bounds, self._tenant, self._advance)
+
+    def _advance(self, part: float) -> None:
+        if time.monotonic() - self._heard > PATIENCE:
+            raise LeftError
+        self._said.put({"progress": round(part, 4)})
+
+    def told(self) -> Iterator[bytes]:
+        """The lines of the answer; empty ones while there is nothing to say, to notice a reader that left."""
+        while True:
+            self._heard = time.monotonic()
+            try:
+                one = self._said.get(timeout=PULSE)
+            except queue.Empty:
+                yield b"\n"
+                continue
+            if one is None:
+                return
+            yield msgspec.json.encode(one) + b"\n"
