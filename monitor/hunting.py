@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -23,10 +22,10 @@ from detectors.sigma.sql import Fired, NoSql, Query, Sql, Table, compile_rule
 from monitor.alerting.merging import dedup_key
 from monitor.events import ARROW_SCHEMA, rule_fields
 from monitor.frames import to_frame
+from monitor.moments import rfc3339
 from monitor.store.fault import StoreError, reason
 from monitor.store.history import JUDGED
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = 86_400_000_000
 SHOWN = 200
 """Findings that are told one by one."""
@@ -131,8 +130,8 @@ def hunt(
         rule_id=rule.id,
         title=rule.title,
         level=rule.level,
-        since=_iso(since),
-        until=_iso(until),
+        since=rfc3339(since),
+        until=rfc3339(until),
         how="sql" if why is None else "stream",
         why=why,
         findings=tally.findings.total(),
@@ -179,7 +178,7 @@ def _take(rule: Rule, found: Iterator[Fired], tally: Tally) -> None:
     for one in found:
         about = one.session_id or sorted(one.group.items())
         story = f"{one.tenant} {one.agent_id} {about} {one.replayed}"
-        hit = Hit(_iso(one.timestamp), one.tenant, one.agent_id, one.session_id, one.group, one.event_ids)
+        hit = Hit(rfc3339(one.timestamp), one.tenant, one.agent_id, one.session_id, one.group, one.event_ids)
         tally.take(hit, story)
 
 
@@ -219,7 +218,9 @@ def _stream(
 def _tell(rule: Rule, found: list[Any], tally: Tally) -> None:
     for one in found:
         if one.rule_id == rule.id:
-            hit = Hit(_iso(one.timestamp), one.tenant, one.agent_id, one.session_id, one.group, one.event_ids)
+            hit = Hit(
+                rfc3339(one.timestamp), one.tenant, one.agent_id, one.session_id, one.group, one.event_ids
+            )
             tally.take(hit, dedup_key(one))
 
 
@@ -260,7 +261,3 @@ def _days(tally: Tally, events: dict[str, int] | None) -> Iterator[Day]:
     for day in sorted({*tally.findings, *(events or {})}):
         matched = None if events is None else events.get(day, 0)
         yield Day(day, matched, tally.findings[day], tally.alerts[day])
-
-
-def _iso(moment: int) -> str:
-    return (EPOCH + timedelta(microseconds=moment)).isoformat().replace("+00:00", "Z")

@@ -8,7 +8,6 @@ nothing more came for longer than a session may be silent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from detectors.sessions import MINUTE, QUIET, event_time
 from detectors.sigma import RuleSet, SigmaDetector
 from monitor.events import arrow_batch
 from monitor.frames import to_frame
+from monitor.moments import rfc3339
 from monitor.settings import Settings
 from monitor.sources.anyjson import AnyJson
 from monitor.sources.file import chunks
@@ -108,14 +108,13 @@ def scan_any(
 
 def as_match(finding: Finding) -> dict[str, Any]:
     """A finding as ``scan --json`` prints it, one object a line."""
-    moment = datetime.fromtimestamp(finding.timestamp / 1e6, UTC)
     return {
         "rule_id": finding.rule_id,
         "title": finding.title,
         "level": finding.level,
         "event_ids": list(finding.event_ids),
         "group": finding.group,
-        "timestamp": moment.isoformat().replace("+00:00", "Z"),
+        "timestamp": rfc3339(finding.timestamp),
         "detector": finding.detector,
         "agent_id": finding.agent_id,
         "session_id": finding.session_id,

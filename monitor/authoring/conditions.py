@@ -11,7 +11,8 @@ import numpy.typing as npt
 from detectors.sigma import Rule
 from detectors.sigma.evidence import clean, excerpt, narrowed
 from detectors.sigma.tree import And, Leaf, Node, Not, Or, Same, describe
-from monitor.authoring.scene import Rows, Scene, moment
+from monitor.authoring.scene import Rows, Scene
+from monitor.moments import rfc3339
 
 MAX_SEEN = 160
 MAX_WANTED = 300
@@ -61,7 +62,7 @@ def _seen(leaf: Leaf, value: Any) -> Any:
         return [clean(excerpt(str(one), leaf, MAX_SEEN), MAX_SEEN) for one in value[:MAX_ELEMENTS]]
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return moment(value) if leaf.column.kind == "timestamp" and value is not None else value
+    return rfc3339(value) if leaf.column.kind == "timestamp" and value is not None else value
 
 
 def nearness(node: Node, held: Mapping[Leaf, Rows], height: int) -> Nearness:

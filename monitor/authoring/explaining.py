@@ -10,7 +10,8 @@ from monitor.authoring.conditions import Explained, at_event, nearest
 from monitor.authoring.groups import correlated
 from monitor.authoring.neighbours import neighbours
 from monitor.authoring.overview import kind, state
-from monitor.authoring.scene import MOST_EVENTS, Scene, moment
+from monitor.authoring.scene import MOST_EVENTS, Scene
+from monitor.moments import rfc3339
 
 MOST_FINDINGS = 20
 MOST_BASE_EVENTS = 3
@@ -49,7 +50,7 @@ def explain(rule: Rule, scene: Scene, most: int = 20, event_id: str | None = Non
     told["fired"] = bool(findings)
     told["findings"] = [
         {
-            "timestamp": moment(finding.timestamp),
+            "timestamp": rfc3339(finding.timestamp),
             "event_ids": [clean(one, 120) for one in finding.event_ids],
             "reason": clean(finding.reason, MAX_SENTENCE),
         }

@@ -13,7 +13,8 @@ from detectors.sigma.found import bounded
 from detectors.sigma.relations import COUNTS
 from detectors.sigma.rule import Correlation, Reference
 from detectors.sigma.windows import OPS, Hit, measure
-from monitor.authoring.scene import MAX_NAME, Scene, moment
+from monitor.authoring.scene import MAX_NAME, Scene
+from monitor.moments import rfc3339
 
 MOST_GROUPS = 10
 MOST_EVENTS = 20
@@ -52,8 +53,8 @@ def correlated(rule: Rule, spec: Correlation, scene: Scene) -> dict[str, Any]:
                 "progress": round(best.progress, 3),
                 "window": f"{best.told} (of its first {MOST_HITS} hits)" if cut else best.told,
                 "events": [clean(hit.event_id, MAX_NAME) for hit in best.hits[:MOST_EVENTS]],
-                "from": moment(best.hits[0].timestamp) if best.hits else None,
-                "to": moment(best.hits[-1].timestamp) if best.hits else None,
+                "from": rfc3339(best.hits[0].timestamp) if best.hits else None,
+                "to": rfc3339(best.hits[-1].timestamp) if best.hits else None,
             }
         )
     told.sort(key=lambda one: (not one["fired"], -one["progress"], str(one["group"])))

@@ -8,7 +8,8 @@ from typing import Any
 from detectors.sigma import Rule
 from detectors.sigma.evidence import clean, duration
 from detectors.sigma.rule import Absence, FirstSeen
-from monitor.authoring.scene import MAX_NAME, Scene, moment
+from monitor.authoring.scene import MAX_NAME, Scene
+from monitor.moments import rfc3339
 
 Key = tuple[str, ...]
 Keys = Mapping[int, Key]
@@ -119,5 +120,5 @@ def _novelty(
     times = scene.found.times
     since = firsts[key, ()]
     known = times[row] - times[since] if since <= row else 0
-    told = f"{shown} is new; the group is known for {duration(max(known, 0))}, since {moment(times[since])}"
+    told = f"{shown} is new; the group is known for {duration(max(known, 0))}, since {rfc3339(times[since])}"
     return {"demand": demand, "met": known >= spec.after, "found": told}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -22,6 +21,7 @@ from detectors.sigma.found import Found
 from detectors.sigma.frame import Matcher
 from detectors.sigma.linking import rule_columns
 from detectors.sigma.tree import ATTRIBUTE, Leaf, leaves
+from monitor.moments import rfc3339
 from monitor.sources.anyjson import AnyJson
 from monitor.sources.file import chunks
 from monitor.sources.gate import Rejection
@@ -94,12 +94,7 @@ class Scene:
             for name in ("event_type", "agent_id", "session_id", "tool_name")
         }
         shown = {name: clean(value, MAX_NAME) for name, value in told.items() if value}
-        return {"event_id": self.ids[row], "timestamp": moment(self.found.times[row]), **shown}
-
-
-def moment(microseconds: int) -> str:
-    """A time as RFC 3339."""
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat().replace("+00:00", "Z")
+        return {"event_id": self.ids[row], "timestamp": rfc3339(self.found.times[row]), **shown}
 
 
 def scene(
