@@ -50,21 +50,25 @@ class Following:
         awaiting.append(Awaited(timestamp, max(arrived, timestamp) + self._span + GRACE, what))
         if len(awaiting) > MAX_AWAITING:
             del awaiting[1]
-        self._watch(key, awaiting)
+        if len(awaiting) == 1:
+            self._watch(key, awaiting)
 
     def came(self, key: Key, timestamp: int) -> None:
         """It came: what it follows in the group, within the span, waits no longer."""
         if self._groups.get(key) is None:
             return
         awaiting = self._groups.touch(key)
+        first = awaiting[0]
         awaiting[:] = [one for one in awaiting if not 0 <= timestamp - one.timestamp <= self._span]
-        if awaiting:
-            self._watch(key, awaiting)
-        else:
+        if not awaiting:
             self._groups.drop(key)
+        elif awaiting[0] is not first:
+            self._watch(key, awaiting)
 
     def _watch(self, key: Key, awaiting: list[Awaited]) -> None:
         heapq.heappush(self._next, (awaiting[0].deadline, key))
+        if len(self._next) > 2 * MAX_GROUPS:
+            self._rewatch()
 
     def due(self, now: int) -> Iterator[tuple[Key, Awaited]]:
         """The earliest event of each group whose time is over, by deadline; the group is then done."""
