@@ -60,7 +60,7 @@ def ingest(events: int, batch: int, senders: int, busy: bool, report: Report) ->
     Rates are events over the time from the first request to the last answer, the last
     judgement and the last insert. Delays run from the moment before a request is sent to the
     time written on the alert, and to the moment before its order is sent. With ``busy``,
-    scans of a large history, a refit and an export run all the while.
+    a hunt over a large history, a refit and an export run all the while.
     """
     with _fresh(busy, report) as bench:
         report(f"{events:,} events at full speed, {batch} to a request")
@@ -100,11 +100,12 @@ def _fresh(busy: bool, report: Report) -> Iterator[Bench]:
             SETTINGS.format(data=json.dumps(str(data)), url=json.dumps(url), secret=json.dumps(secret))
         )
         with (
-            background(busy, data, report) as load,
+            background(busy, config, data, report) as load,
             daemon(config, data, Path(folder) / "daemon.log") as runtime,
         ):
             load.begin(runtime)
             yield Bench(runtime, Client.find(data))
+            load.end()
 
 
 class Bench:

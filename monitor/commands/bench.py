@@ -19,7 +19,7 @@ def bench() -> None:
 @click.option("--events", default=100_000, show_default=True, help="How many events to send.")
 @click.option("--batch", default=500, show_default=True, help="Events per request.")
 @click.option("--senders", default=8, show_default=True, help="Connections that send at once.")
-@click.option("--busy", is_flag=True, help="Meanwhile scan 5 million events, refit and export.")
+@click.option("--busy", is_flag=True, help="Meanwhile hunt over 5 million events, refit and export.")
 @AS_JSON
 def bench_ingest(events: int, batch: int, senders: int, busy: bool, as_json: bool) -> None:
     """Events per second from HTTP to answered, judged and stored, and the delay to alert and order."""
