@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests of whole daemons, processes and pages measure time: each runs alone. All others share the cores.
+ALONE := tests/scenarios tests/processes tests/browser
+
 .PHONY: help install dev clickhouse demo test test-slow lint lock docs clean
 
 help: ## Show what there is
@@ -37,7 +40,8 @@ test: dev clickhouse ## Lint, types and the whole suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest -m "not slow" $(ALONE)
 
 test-slow: dev clickhouse ## The long runs too: twenty seeds of the demo
 	$(BIN)/pytest

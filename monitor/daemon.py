@@ -199,11 +199,11 @@ def prepare(settings: Settings) -> Prepared:
     from monitor.web.auth import create_login_link
 
     rules = load(settings)
-    RuleSets(settings.rule_sets_folder).put(rules)
     load_mappings(settings.edge.dialects)
     if settings.redaction.policies:
         load_key(settings.redaction_key)
     release(settings.data)
+    RuleSets(settings.rule_sets_folder).put(rules)
     migrate_state(settings.state_file)
     state = State(settings.state_file)
     try:

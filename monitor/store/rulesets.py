@@ -65,6 +65,9 @@ class RuleSets:
         """Keep the rules, durably, before anything refers to them. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._path(rules.hash)
+        if path.exists():  # nothing to write: a disk that is full stops no start
+            os.utime(path)
+            return
         archived = Archived(
             [(one.path, one.text) for one in rules.documents],
             {name: list(values) for name, values in rules.site.lists.items()},
