@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Tests of whole daemons, processes and pages measure time: each runs alone. All others share the cores.
-ALONE := tests/scenarios tests/processes tests/browser
+# These measure how soon something happens: they run alone. All others share the cores.
+ALONE := tests/processes $(addprefix tests/scenarios/test_,backpressure.py demo.py own_alerts.py)
 
 .PHONY: help install dev clickhouse demo test test-slow lint lock docs clean
 
