@@ -50,7 +50,10 @@ class Budget:
     """How many false alerts all learning detectors together may raise, split by ``shares``."""
 
     false_alerts_per_1000_sessions: float = 5.0
-    shares: Mapping[str, float] = field(default_factory=lambda: {"tool_sequence": 0.6, "policy_blocks": 0.4})
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: {"provenance": 0.6, "tool_sequence": 0.2, "policy_blocks": 0.15,
+                                 "session_outlier": 0.05}
+    )  # fmt: skip
 
     def alpha(self, detector: str) -> float:
         """The share of sessions that are no attack in which ``detector`` may alert."""

@@ -8,9 +8,11 @@ from detectors.base import Detector
 from detectors.calibration import Budget
 from detectors.drift import Drift
 from detectors.policy_blocks import PolicyBlocks
+from detectors.provenance import Provenance
 from detectors.tool_sequence import ToolSequence
 
 LEARNERS: dict[str, Callable[[Budget], Detector]] = {
+    Provenance.name: Provenance,
     ToolSequence.name: ToolSequence,
     PolicyBlocks.name: PolicyBlocks,
     # Drift holds ADWIN's own bound; it spends nothing of the budget that the others share.

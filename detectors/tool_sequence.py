@@ -18,6 +18,7 @@ from detectors.calibration import FULL, HOLD, MAX_AGENTS, Budget, Calibrator, St
 from detectors.learner import REBASING, CalibratedLearner, Event
 from detectors.markov import MAX_CONTEXTS, ORDER, SEPARATOR, Model, context_keys, known, surprise
 from detectors.sessions import MAX_LIVE, Live, SessionTable, Who
+from detectors.steps import Calls
 from detectors.wording import number, one_in, plain, short_key, times
 
 START = "\x1e"
@@ -26,7 +27,6 @@ START = "\x1e"
 MAX_STEPS = 1_000
 """Steps of one session that are kept for learning; later ones are judged all the same."""
 
-MAX_OPEN_CALLS = 64
 MAX_CONTEXTS_IN_ALL = 500_000
 """Contexts of all agents together; the agent least recently learned gives way."""
 
@@ -37,12 +37,11 @@ CONFIRMED, FALSE_ALARM = "confirmed", "false alarm"
 
 
 class ToolSession(Live, array_like=True, kw_only=True):
-    """A live session. ``calls`` are requested and not yet run; ``unnamed`` counts those without id."""
+    """A live session, its steps, and the calls that have not run yet."""
 
     steps: list[str] = msgspec.field(default_factory=list)
     recent: list[str] = msgspec.field(default_factory=list)
-    calls: list[str] = msgspec.field(default_factory=list)
-    unnamed: int = 0
+    calls: Calls = msgspec.field(default_factory=Calls)
     worst: float = 0.0
     alerted_for: str = ""
 
@@ -73,7 +72,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
     name = "tool_sequence"
     title = "Unusual tool step"
     version = "1"
-    state_version = 2
+    state_version = 3
     columns = ("tool_name", "tool_call_id", "change_kind")
     tags = ("owasp-asi.2026.asi01", "owasp-asi.2026.asi02")
 
@@ -97,7 +96,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
     def seen(self, live: ToolSession, event: Event, values: tuple[Any, ...]) -> Finding | None:
         """Judge the step that this event is, if it is one."""
         tool_name, call_id, _ = values
-        if tool_name is None or not _is_step(live, event.kind, call_id):
+        if tool_name is None or not live.calls.begins(event.kind, call_id):
             return None
         tool = short_key(tool_name.replace(SEPARATOR, " "))
         keys = context_keys(live.recent or [START])
@@ -251,23 +250,3 @@ def _places(who: Who) -> list[tuple[str, str]]:
     """Where an agent's models are kept, from the widest scope to the agent's own."""
     role = [] if who.role is None else [(who.tenant, f"role {who.role}")]
     return [(who.tenant, "fleet"), *role, (who.tenant, f"agent {who.agent_id}")]
-
-
-def _is_step(live: ToolSession, kind: str, call_id: str | None) -> bool:
-    """Whether the event is a step of its own: a request, or a run that nobody requested."""
-    name = short_key(call_id) if call_id else ""
-    if kind == "tool.requested":
-        if name:
-            live.calls = [*live.calls, name][-MAX_OPEN_CALLS:]
-        else:
-            live.unnamed += 1
-        return True
-    if kind != "tool.executed":
-        return False
-    if name in live.calls:
-        live.calls.remove(name)
-        return False
-    if live.unnamed:
-        live.unnamed -= 1
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from detectors.base import LEVELS, Batch, Detector
 from detectors.calibration import Budget
 from detectors.drift import Drift
 from detectors.policy_blocks import PolicyBlocks
+from detectors.provenance import Provenance
 from detectors.registry import LEARNERS
 from detectors.tool_sequence import ToolSequence
 from monitor.events import EVENT_TYPES
@@ -30,6 +32,9 @@ STREAM = mixed()
 EACH = pytest.mark.parametrize("name", LEARNERS)
 
 SMALL: dict[str, Callable[[], Detector]] = {
+    "provenance": lambda: Provenance(
+        max_live=30, max_agents=20, max_contexts=300, max_used=50, max_text=20_000, max_waiting=100, kept=50
+    ),
     "tool_sequence": lambda: ToolSequence(
         max_live=30, max_agents=20, max_contexts=50, max_contexts_in_all=300
     ),
@@ -130,6 +135,10 @@ def test_rows_of_nothing_but_nulls_are_passed_over(name: str) -> None:
 
 KINDS = st.sampled_from(sorted(EVENT_TYPES))
 TEXT = st.one_of(st.none(), st.text(max_size=12), st.just("x" * 100_000), st.just("\x1f\x1e\u202e\n"))
+SCALAR = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8))
+JSON = st.recursive(SCALAR, lambda one: st.one_of(st.lists(one), st.dictionaries(st.text(), one))).map(
+    json.dumps
+)
 MOMENTS = st.sampled_from([datetime(year, 1, 1, tzinfo=UTC) for year in (1, 1969, 1970, 2026, 9999)])
 HOSTILE = st.fixed_dictionaries(
     {
@@ -140,6 +149,10 @@ HOSTILE = st.fixed_dictionaries(
         "session_id": TEXT,
         "tool_name": TEXT,
         "tool_call_id": TEXT,
+        "tool_args": st.one_of(TEXT, JSON),
+        "tool_result": st.one_of(TEXT, JSON),
+        "task_goal": TEXT,
+        "effect": st.sampled_from([None, "read", "write", "external", "irreversible"]),
         "business_role": TEXT,
         "model_id": TEXT,
         "model_output": TEXT,

@@ -21,7 +21,7 @@ LATER = 20 * DAY
 @cache
 def history() -> bytes:
     """What a detector knows after 14 days of four agents, one session in twenty with a refusal."""
-    detector = PolicyBlocks(Budget(5.0))
+    detector = PolicyBlocks(Budget(5.0, {"policy_blocks": 0.4}))
     agents = ("invoice-agent", "agent-0", "agent-1", "agent-2")
     told = (sessions(name, 330, start=n, refused=0.05) for n, name in enumerate(agents))
     run(detector, in_order(*told))
@@ -29,7 +29,7 @@ def history() -> bytes:
 
 
 def knowing() -> PolicyBlocks:
-    detector = PolicyBlocks(Budget(5.0))
+    detector = PolicyBlocks(Budget(5.0, {"policy_blocks": 0.4}))
     detector.restore(msgspec.msgpack.decode(history()))
     return detector
 
@@ -103,7 +103,7 @@ def test_a_refusal_that_two_events_tell_of_counts_once() -> None:
         event("policy.checked", LATER + 5, policy_decision="allow", tool_name="pay"),
         event("task.completed", LATER + 6, outcome="blocked"),
     ]
-    detector = PolicyBlocks(Budget(5.0))
+    detector = PolicyBlocks(Budget(5.0, {"policy_blocks": 0.4}))
     run(detector, frame(*told))
     [[_, _, known]] = detector.state()["agents"]
     assert [refusal[1] for refusal in known[2][0]] == [told[0].event_id, told[2].event_id, told[4].event_id]

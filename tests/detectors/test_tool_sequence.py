@@ -16,7 +16,7 @@ from monitor.events import REPLAYED
 from tests.builders import event, frame
 from tests.detectors.streams import DAY, HOUR, MINUTE, in_order, run, session, sessions
 
-BUDGET = Budget(5.0)
+BUDGET = Budget(5.0, {"tool_sequence": 0.6})
 ODD = ["get_invoice", "read_secret", "upload"]
 LATER = 20 * DAY
 
