@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import polars as pl
@@ -51,6 +51,25 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     replayed: bool = False
     row: int = -1
+
+
+class Scored(NamedTuple):
+    """A new highest score of a session, whether it alerts or not.
+
+    ``surprise`` is in bits and can be added to that of other detectors: the bits of the p-value, or
+    the score itself where that is in bits and tells more. ``session`` is the session's id, or what
+    stands in for it.
+    """
+
+    detector: str
+    tenant: str
+    agent_id: str
+    session: str
+    score: float
+    p_value: float
+    surprise: float
+    event_id: str
+    timestamp: int
 
 
 def stable_id(prefix: str, *parts: object) -> str:

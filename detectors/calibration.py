@@ -51,7 +51,7 @@ class Budget:
 
     false_alerts_per_1000_sessions: float = 5.0
     shares: Mapping[str, float] = field(
-        default_factory=lambda: {"provenance": 0.6, "tool_sequence": 0.2, "policy_blocks": 0.15,
+        default_factory=lambda: {"provenance": 1.1, "tool_sequence": 0.1, "policy_blocks": 0.1,
                                  "session_outlier": 0.05}
     )  # fmt: skip
 

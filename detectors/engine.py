@@ -63,6 +63,11 @@ class Rules(Detector, Protocol):
         """The rules' hash."""
         ...
 
+    @property
+    def patience(self) -> int:
+        """Microseconds of silence after which nothing more can be found."""
+        ...
+
     def at_once(self, batch: Batch) -> list[Finding]:
         """Findings of what needs no state."""
         ...

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple
 
-from detectors.base import Batch, Finding, stable_id
-from detectors.calibration import Calibrator
+from detectors.base import Batch, Finding, Scored, stable_id
+from detectors.calibration import Calibrator, Standing
 from detectors.sessions import L, SessionTable, Who, clock_time, event_time, session_key
 
 COMMON = (
@@ -84,7 +85,8 @@ def _event(row: int, values: tuple[Any, ...]) -> Event | None:
 class SessionLearner(Generic[L]):
     """A detector that follows sessions. A subclass says what an event and an ended session mean.
 
-    ``columns`` are what it reads beyond ``COMMON``; they arrive as ``values``.
+    ``columns`` are what it reads beyond ``COMMON``; they arrive as ``values``. ``listen`` is told of
+    every new highest score of a session, which costs a little and changes nothing.
     """
 
     name: str
@@ -94,6 +96,7 @@ class SessionLearner(Generic[L]):
     columns: tuple[str, ...]
     tags: tuple[str, ...] = ()
     table: SessionTable[L]
+    listen: Callable[[Scored], None] | None = None
 
     @property
     def evicted(self) -> int:
@@ -139,6 +142,21 @@ class SessionLearner(Generic[L]):
     def seen(self, live: L, event: Event, values: tuple[Any, ...]) -> Finding | None:
         """One more event of a live session."""
         raise NotImplementedError
+
+    def tell(
+        self, live: L, event: Event, score: float, standing: Standing, surprise: float | None = None
+    ) -> None:
+        """Tell whoever listens of a new highest score; by itself ``surprise`` is the bits of the p-value."""
+        if self.listen is not None:
+            tenant, agent_id, _ = live.who
+            session = live.session_id or event.key[1:]
+            bits = -math.log2(standing.p_value) if surprise is None else surprise
+            self.listen(
+                Scored(
+                    self.name, tenant, agent_id, session, score, standing.p_value, bits, event.event_id,
+                    event.at,
+                )
+            )  # fmt: skip
 
     def ended(self, live: L, row: int) -> Finding | None:
         """A session is over: learn from it. ``row`` is where that became known, -1 for a tick."""

@@ -12,7 +12,7 @@ block by block, and a block with more than about twice the usual share of unusua
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -104,7 +104,7 @@ class Reference(Generic[T]):
         p_value, weight, compared = 1.0, 1, 0
         pools = [self._pools[place] for place in reversed(_places(who)) if place in self._pools]
         for ranked in (*pools, own):
-            p_value = (_at_least(ranked, score) + weight * p_value) / (len(ranked) + weight)
+            p_value = (_as_high(ranked, score) + weight * p_value) / (len(ranked) + weight)
             weight, compared = BORROWED, max(compared, len(ranked))
         p_value = max(p_value, 1 / (compared + 1))
         name = "agent" if len(own) >= BORROWED else "fleet"
@@ -219,6 +219,11 @@ class Reference(Generic[T]):
                 self._rank(agent, agent.kept[-1].score)
             agent.staged = [msgspec.convert(one, Kept[payload]) for one in staged]
             self._agents[agent.who[:2]] = agent
+
+
+def _as_high(ranked: array[float], score: float) -> float:
+    """How many are as high; one that is equal counts half, as parts of a score often reach their bound."""
+    return len(ranked) - (bisect_left(ranked, score) + bisect_right(ranked, score)) / 2
 
 
 def _at_least(ranked: array[float], score: float) -> int:

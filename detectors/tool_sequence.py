@@ -107,10 +107,11 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         if bits <= live.worst:
             return None
         live.worst = bits
-        if live.alerted_for:
+        if live.alerted_for and self.listen is None:
             return None
         standing = self.calibrator.judge(live.who, bits)
-        if not standing.alerts:
+        self.tell(live, event, bits, standing)
+        if live.alerted_for or not standing.alerts:
             return None
         live.alerted_for = keys[1] + SEPARATOR + tool
         habit = self._habit(live)

@@ -11,7 +11,19 @@ from pathlib import Path
 import click
 
 from monitor import __version__
-from monitor.commands import alerts, bench, daemon, data, deadletters, follow, hunt, keys, rules, stops
+from monitor.commands import (
+    alerts,
+    backtest,
+    bench,
+    daemon,
+    data,
+    deadletters,
+    follow,
+    hunt,
+    keys,
+    rules,
+    stops,
+)
 from monitor.commands.common import CONTEXT, Commands
 
 
@@ -27,8 +39,8 @@ def main(context: click.Context, config: Path | None, data: Path | None) -> None
 
 for command in (
     *(daemon.serve, daemon.demo, daemon.check, daemon.reload, daemon.status, daemon.login),
-    *(follow.follow, data.replay, data.scan, deadletters.deadletters),
-    *(alerts.alerts, stops.kill, keys.keys, rules.rules, bench.bench),
+    *(follow.follow, data.replay, data.scan, backtest.backtest, deadletters.deadletters),
+    *(alerts.alerts, stops.kill, changes.change, keys.keys, rules.rules, bench.bench),
 ):
     main.add_command(command)
 rules.rules.add_command(hunt.hunt)

@@ -42,12 +42,27 @@ def scan(
 ) -> Iterator[Finding]:
     """Findings in the order of events. Refused lines go to ``reject``, their number as index.
 
-    A repeated event is judged once; one with the id of another and different content is marked
-    and judged, as in the daemon. What shows only by silence comes last.
     Raises RuntimeError at the end where a detector failed on the way.
     """
-    sigma = SigmaDetector(rules)
-    engine = Engine(sigma, learners(settings.detection.false_alerts_per_1000_sessions) if learn else ())
+    budget = settings.detection.false_alerts_per_1000_sessions
+    engine = Engine(SigmaDetector(rules), learners(budget) if learn else ())
+    for _, findings in judged(settings, rules, engine, files, reject, progress):
+        yield from findings
+
+
+def judged(
+    settings: Settings,
+    rules: RuleSet,
+    engine: Engine,
+    files: Iterable[Path],
+    reject: Callable[[Path, Rejection], None],
+    progress: Callable[[Path, int], None],
+) -> Iterator[tuple[pl.DataFrame | None, list[Finding]]]:
+    """Batches of events with their findings, and at the end what shows only by silence, with None.
+
+    A repeated event is judged once; one with the id of another and different content is marked
+    and judged, as in the daemon. Raises RuntimeError at the end where a detector failed on the way.
+    """
     gate = Gate(settings.edge)
     seen = Seen()
     latest: int | None = None
@@ -66,13 +81,14 @@ def scan(
             seen.settle()
             if fresh:
                 frame = to_frame(arrow_batch(fresh), rules.attribute_keys)
-                yield from engine.process(frame)
+                yield frame, engine.process(frame)
                 times = frame.select("timestamp", "ingested_at").cast(pl.Int64).iter_rows()
                 latest = max(event_time(*pair) for pair in (*([(latest, None)] if latest else []), *times))
             progress(file, chunk.behind)
     if latest is not None:
-        for now in (latest, latest + max(QUIET + MINUTE, sigma.patience)):
-            yield from engine.tick(now)
+        patience = engine.sigma.patience if engine.sigma is not None else 0
+        for now in (latest, latest + max(QUIET + MINUTE, patience)):
+            yield None, engine.tick(now)
     if faults := engine.take_faults():
         raise RuntimeError("; ".join(f"{name}: {fault}" for name, fault in faults))
 

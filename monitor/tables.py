@@ -211,3 +211,52 @@ def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
             moment(key["revoked_at"]),
         )
     return shown
+
+
+def backtest_page(said: Mapping[str, Any]) -> RenderableType:
+    """What `watchkeeper backtest` would have alerted on, and how that stands against the labels."""
+    alerts = said["alerts"]
+    head = (
+        f"{said['events']:,} events, {said['sessions']:,} sessions, {said['sessions_counted']:,} of them "
+        f"counted over {said['days']:g} days; {said['seconds']:g} s"
+    )
+    budget = (
+        f"{alerts['sessions']} sessions would have alerted, {alerts['per_day']:g} a day; "
+        f"the budget of false alerts is one session in {1 / said['false_alert_rate']:,.0f}"
+    )
+    agents = table("agent", "sessions with an alert")
+    for agent, count in list(alerts["by_agent"].items())[:20]:
+        agents.add_row(plain(agent), str(count))
+    if said["labels"] is None:
+        detectors = table("detector", "alerts")
+        for name, count in alerts["by_detector"].items():
+            detectors.add_row(name, str(count))
+        return Group(head, budget, detectors, agents)
+    known = said["labels"]
+    labelled = (
+        f"labels: {known['attacks']:,} attacks, {known['harmless']:,} harmless sessions; "
+        f"{known['left_out']:,} others are left out"
+    )
+    columns = ("detector", "recall", "false positives", "AUC", "recall at 1%", "at 5%", "at or before")
+    measured = table(*columns)
+    for name, figures in known["detectors"].items():
+        measured.add_row(
+            name,
+            _share(figures["recall"]),
+            _share(figures["false_positive_rate"]),
+            _figure(figures["auc"], ".3f"),
+            _figure(figures["recall_at"].get("0.01"), ".1%"),
+            _figure(figures["recall_at"].get("0.05"), ".1%"),
+            _share(figures["at_or_before_first_malicious"]),
+        )
+    return Group(head, budget, labelled, measured, agents)
+
+
+def _share(rate: Mapping[str, Any] | None) -> str:
+    if rate is None or rate["value"] is None:
+        return ""
+    return f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

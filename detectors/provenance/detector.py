@@ -135,10 +135,11 @@ class Provenance(SessionLearner[ProvenanceSession]):
         if weighed.score <= live.worst:
             return None
         live.worst = weighed.score
-        if live.alerted:
+        if live.alerted and self.listen is None:
             return None
         standing = self.reference.judge(live.who, weighed.score)
-        if not standing.alerts:
+        self.tell(live, event, weighed.score, standing, weighed.score)
+        if live.alerted or not standing.alerts:
             return None
         live.alerted = True
         reason, evidence = explained(self.profile, live.who, call, texts, weighed, standing)
