@@ -40,6 +40,9 @@ FLOOD, SLACK = 1.25, 0.02
 BORROWED = 30
 """Sessions of its own from which an agent counts for more than what it borrows."""
 
+EQUAL = 0.5
+"""Bits within which scores are equal: the same act scores so differently while the profile grows."""
+
 MAX_ALERTED = 1.5
 """Of sessions that were alerted on, a block may hold so many times the budget, or one."""
 
@@ -112,12 +115,11 @@ class Reference(Generic[T]):
         usual = own[len(own) // 2] if own else None
         return Standing(p_value, compared, name, agent.sessions, agent.stage, usual, alerts)
 
-    def add(self, who: Who, score: float, session_id: str | None, alerted: bool, payload: T) -> None:
-        """A session that nothing spoke against is over and was learned, or was too unusual to be."""
+    def add(self, who: Who, one: Kept[T], cleared: bool = False) -> None:
+        """A session that nothing spoke against is over. ``cleared``: somebody called it harmless."""
         agent = self._agent(who)
         agent.sessions += 1
-        one = Kept(score, session_id, alerted, payload)
-        if len(agent.kept) < BLOCK:
+        if cleared or len(agent.kept) < BLOCK:
             self._keep(agent, one)
         else:
             agent.staged.append(one)
@@ -222,8 +224,8 @@ class Reference(Generic[T]):
 
 
 def _as_high(ranked: array[float], score: float) -> float:
-    """How many are as high; one that is equal counts half, as parts of a score often reach their bound."""
-    return len(ranked) - (bisect_left(ranked, score) + bisect_right(ranked, score)) / 2
+    """How many are as high; one that is about equal counts half."""
+    return len(ranked) - (bisect_left(ranked, score - EQUAL) + bisect_right(ranked, score + EQUAL)) / 2
 
 
 def _at_least(ranked: array[float], score: float) -> int:

@@ -15,6 +15,7 @@ from monitor.commands import (
     alerts,
     backtest,
     bench,
+    changes,
     daemon,
     data,
     deadletters,

@@ -27,7 +27,7 @@ from detectors.provenance.profile import MAX_CONTEXTS, MAX_USED, Profile
 from detectors.provenance.sources import REQUEST, Sources
 from detectors.provenance.values import IDENTIFIER, values
 from detectors.provenance.words import name_words
-from detectors.reference import KEPT, Reference
+from detectors.reference import KEPT, Kept, Reference
 from detectors.sessions import MAX_LIVE, Live, SessionTable, Who
 from detectors.steps import Calls
 from detectors.wording import short_key
@@ -201,7 +201,8 @@ class Provenance(SessionLearner[ProvenanceSession]):
         if learned:
             self.profile.learn(over.who, over.payload)
         worst = sorted(over.payload, key=lambda call: -call.score)[:WORST]
-        self.reference.add(over.who, over.score, over.session_id, over.alerted, Remembered(learned, worst))
+        kept = Kept(over.score, over.session_id, over.alerted, Remembered(learned, worst))
+        self.reference.add(over.who, kept, over.cleared)
 
     def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
         """Somebody judged an alert: an attack is never learned, a false alarm at once."""
