@@ -47,6 +47,16 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield started
 
 
+def test_a_change_can_be_declared_from_a_release_pipeline(daemon: Daemon) -> None:
+    before = daemon.metrics()["detection"]["judged_events"]
+    given = ("--kind", "model", "--ref", "REL-7", "--environment", "production")
+    event = daemon.json("change", "invoice-agent", *given, "--to", "model_id=large-2")
+    assert event["event_type"] == "change.declared"
+    assert (event["change_kind"], event["change_ref"], event["model_id"]) == ("model", "REL-7", "large-2")
+    until(lambda: daemon.metrics()["detection"]["judged_events"] > before, "its judgement")
+    daemon.run("change", "invoice-agent", *given, "--to", "colour=red", code=2)
+
+
 def test_repeated_blocks_become_one_alert_that_explains_itself(daemon: Daemon) -> None:
     receipt = daemon.client.send(denials("pushing"), live=True)
     assert receipt["accepted"] == 6
