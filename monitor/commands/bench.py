@@ -71,3 +71,30 @@ def bench_rules(
     times = found.pop("batch_ms")
     show(facts([(name.replace("_", " "), value) for name, value in found.items()]))
     show(facts([(f"batch ms {name}", value) for name, value in times.items()]))
+
+
+@bench.command("detectors")
+@click.option(
+    "--events",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Recorded events, NDJSON or gzip; a simulated fleet's history where none are given.",
+)
+@AS_JSON
+def bench_detectors(events: Path | None, as_json: bool) -> None:
+    """Measure the learning detectors, with learning, on one core."""
+    from monitor.bench.detectors import bench_detectors as measure
+    from monitor.tables import show, table
+
+    try:
+        found = measure(events)
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    page = table("detector", "per second", "of", "state per agent, kB")
+    for name, figures in found.items():
+        page.add_row(
+            name, f"{figures['per_second']:,}", figures["unit"], f"{figures['state_kb_per_agent']:g}"
+        )
+    show(page)
