@@ -51,6 +51,6 @@ def test_drift_sees_none_where_every_session_draws_its_model_at_random() -> None
 def test_each_finding_explains_itself() -> None:
     assert {one.detector for one in found()} >= {"provenance", "policy_blocks"}
     for one in found():
-        assert 0 < one.evidence["p_value"] <= 0.018
+        assert 0 < one.evidence["p_value"] <= 0.033
         assert one.reason
         assert one.level in {"low", "medium", "high"}
