@@ -78,6 +78,15 @@ class Rules(Detector, Protocol):
 
 
 @runtime_checkable
+class Fitted(Protocol):
+    """A detector whose model is fitted outside."""
+
+    def use(self, tenant: str, model: Mapping[str, Any]) -> None:
+        """Judge the tenant's sessions by this model from now on."""
+        ...
+
+
+@runtime_checkable
 class Bounded(Protocol):
     """A detector whose memory is bounded, and that counts what had to give way."""
 
@@ -221,6 +230,10 @@ class Engine:
         """A decision from the spool. ``kind`` says which; one that no detector needs is passed over."""
         if record.get("kind") == "verdict":
             self.verdict(record)
+        elif record.get("kind") == "model":
+            for learner in self.learners:
+                if isinstance(learner, Fitted):
+                    self._served(learner, partial(_fitted, learner, record["tenant"], record["model"]))
 
     def verdict(self, record: Mapping[str, Any]) -> None:
         """An analyst's verdict (TRIAGE) on the alert ``rule_id`` of a session of an agent.
@@ -311,6 +324,11 @@ class Engine:
 
 def _told(learner: Learner, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> list[None]:
     learner.verdict(tenant, agent_id, session_id, confirmed)
+    return []
+
+
+def _fitted(learner: Fitted, tenant: str, model: Mapping[str, Any]) -> list[None]:
+    learner.use(tenant, model)
     return []
 
 

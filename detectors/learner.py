@@ -144,17 +144,17 @@ class SessionLearner(Generic[L]):
         raise NotImplementedError
 
     def tell(
-        self, live: L, event: Event, score: float, standing: Standing, surprise: float | None = None
-    ) -> None:
+        self, live: L, key: str, event_id: str, at: int, score: float, standing: Standing,
+        surprise: float | None = None,
+    ) -> None:  # fmt: skip
         """Tell whoever listens of a new highest score; by itself ``surprise`` is the bits of the p-value."""
         if self.listen is not None:
             tenant, agent_id, _ = live.who
-            session = live.session_id or event.key[1:]
+            session = live.session_id or key[1:]
             bits = -math.log2(standing.p_value) if surprise is None else surprise
             self.listen(
                 Scored(
-                    self.name, tenant, agent_id, session, score, standing.p_value, bits, event.event_id,
-                    event.at,
+                    self.name, tenant, agent_id, session, score, standing.p_value, bits, event_id, at
                 )
             )  # fmt: skip
 

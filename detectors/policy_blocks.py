@@ -96,7 +96,7 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
             return None
         live.worst = score
         standing = self.calibrator.judge(live.who, score)
-        self.tell(live, event, score, standing)
+        self.tell(live, event.key, event.event_id, event.at, score, standing)
         if not standing.alerts:
             return None
         live.alerted = True

@@ -9,12 +9,14 @@ from detectors.calibration import Budget
 from detectors.drift import Drift
 from detectors.policy_blocks import PolicyBlocks
 from detectors.provenance import Provenance
+from detectors.session_outlier import SessionOutlier
 from detectors.tool_sequence import ToolSequence
 
 LEARNERS: dict[str, Callable[[Budget], Detector]] = {
     Provenance.name: Provenance,
     ToolSequence.name: ToolSequence,
     PolicyBlocks.name: PolicyBlocks,
+    SessionOutlier.name: SessionOutlier,
     # Drift holds ADWIN's own bound; it spends nothing of the budget that the others share.
     Drift.name: lambda _: Drift(),
 }

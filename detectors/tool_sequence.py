@@ -110,7 +110,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         if live.alerted_for and self.listen is None:
             return None
         standing = self.calibrator.judge(live.who, bits)
-        self.tell(live, event, bits, standing)
+        self.tell(live, event.key, event.event_id, event.at, bits, standing)
         if live.alerted_for or not standing.alerts:
             return None
         live.alerted_for = keys[1] + SEPARATOR + tool

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import polars as pl
 
 from detectors.base import Detector
 from detectors.calibration import Budget
@@ -19,9 +21,11 @@ from detectors.engine import Engine
 from detectors.evaluate import COMBINED, RULES, Board, Label, measured
 from detectors.learner import SessionLearner
 from detectors.registry import LEARNERS
+from detectors.session_outlier import SessionOutlier, fitted
 from detectors.sessions import DAY
 from detectors.sigma import RuleSet, SigmaDetector
 from monitor.moments import rfc3339
+from monitor.refit import FEWEST_SESSIONS, MOST_SESSIONS
 from monitor.scan import CHUNK, judged
 from monitor.settings import Settings
 from monitor.sources.file import chunks
@@ -64,14 +68,44 @@ def run(
     for learner in made:
         if isinstance(learner, SessionLearner):
             learner.listen = board.score
+    refits = [Refits(learner) for learner in made if isinstance(learner, SessionOutlier)]
     engine = Engine(SigmaDetector(rules), made)
     for frame, findings in judged(settings, rules, engine, files, reject, progress):
         if frame is not None:
             board.see(frame)
+            for refit in refits:
+                refit.see(frame)
         for one in findings:
             if one.detector in chosen:
                 board.find(one)
     return board
+
+
+class Refits:
+    """Fits a detector's model anew once a day of the events' own time, as the daemon does from its store.
+
+    Of a tenant's healthy sessions the latest ``MOST_SESSIONS`` count.
+    """
+
+    def __init__(self, detector: SessionOutlier) -> None:
+        self._detector = detector
+        self._figures: dict[str, deque[Sequence[float]]] = {}
+        self._day: int | None = None
+        detector.collect = self._collect
+
+    def _collect(self, tenant: str, figures: Sequence[float]) -> None:
+        self._figures.setdefault(tenant, deque(maxlen=MOST_SESSIONS)).append(figures)
+
+    def see(self, frame: pl.DataFrame) -> None:
+        """The events of ``frame`` have been judged; with the first ones of a day comes a fit."""
+        latest = frame.get_column("timestamp").to_physical().max()
+        assert isinstance(latest, int)
+        if self._day is not None and latest // DAY <= self._day:
+            return
+        self._day = latest // DAY
+        for tenant, figures in self._figures.items():
+            if len(figures) >= FEWEST_SESSIONS:
+                self._detector.use(tenant, fitted(np.array(figures)).state())
 
 
 def sessions_per_day(files: Iterable[Path], progress: Callable[[Path, int], None]) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,11 @@ class Watch:
         positions: Positions,
         batch_events: int = 10_000,
         rules_for: Callable[[str], RuleSet | None] = lambda _: None,
+        model_for: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> None:
-        """``rules_for`` gives the rules with a hash that the spool names, or None to go on as before."""
+        """``rules_for`` gives the rules with a hash that the spool names, or None to go on as before;
+        ``model_for`` does the same for a fitted model.
+        """
         self.reader = reader
         self.engine = engine
         self.attribute_keys = attribute_keys
@@ -180,6 +183,7 @@ class Watch:
         self.positions = positions
         self.batch_events = batch_events
         self._rules_for = rules_for
+        self._model_for = model_for
         self.arrived_at: int | None = None
         self.judged = 0
         self.judged_at = 0
@@ -256,6 +260,11 @@ class Watch:
 
     def control(self, record: dict[str, Any]) -> None:
         """A decision from the spool: other rules, or what the detectors make of it."""
+        if record.get("kind") == "model":
+            model = self._model_for(record["hash"])
+            if model is not None:
+                self.engine.control({**record, "model": model})
+            return
         if record.get("kind") != "rules":
             self.engine.control(record)
             return

@@ -262,6 +262,9 @@ class DetectionSettings(Section):
     false_alerts_per_1000_sessions: float = Field(
         5.0, gt=0, le=500, description="budget of false alerts of all learning detectors together"
     )
+    refit_hours: float = Field(
+        24.0, ge=1, description="how old the models of whole sessions may be before they are fitted anew"
+    )
 
 
 class ConsoleSettings(Section):
@@ -428,6 +431,11 @@ class Settings(BaseSettings):
     def rule_sets_folder(self) -> Path:
         """The folder of the rule sets that are or were in force."""
         return self.data / "rules"
+
+    @property
+    def models_folder(self) -> Path:
+        """The folder of the models that were fitted on stored sessions."""
+        return self.data / "models"
 
     @property
     def dead_letters_folder(self) -> Path:

@@ -138,7 +138,7 @@ class Provenance(SessionLearner[ProvenanceSession]):
         if live.alerted and self.listen is None:
             return None
         standing = self.reference.judge(live.who, weighed.score)
-        self.tell(live, event, weighed.score, standing, weighed.score)
+        self.tell(live, event.key, event.event_id, event.at, weighed.score, standing, weighed.score)
         if live.alerted or not standing.alerts:
             return None
         live.alerted = True

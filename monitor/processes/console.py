@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from monitor.faults import expected
 from monitor.pipeline import Keep
 from monitor.processes.beginning import GAP, GAP_TITLE, told_unstored
 from monitor.processes.common import Server, begin, show_life, web_server
+from monitor.refit import when_due
 from monitor.response.orders import OrderDesk
 from monitor.rulebook import in_force
 from monitor.scheduler import start_scheduler
@@ -32,6 +34,9 @@ IDLE_SECONDS = 0.1
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
 """Seconds between two tries while storing fails."""
+REFIT_AFTER_MINUTES = 5
+"""Minutes after a start until it is seen whether a refit is due; then every hour."""
+
 NICENESS = 5
 """Lower priority than edge and detection: nobody's stop waits for a page."""
 
@@ -60,6 +65,10 @@ def run(settings: Settings, sock: socket.socket, rules_hash: str) -> None:
 
     show_life(state, "console", vitals, stop)
     scheduler = start_scheduler(state)
+    scheduler.add_job(
+        when_due, "interval", hours=1, args=[settings, state, readers, alerts], id="refit",
+        next_run_time=datetime.now(UTC) + timedelta(minutes=REFIT_AFTER_MINUTES),
+    )  # fmt: skip
     scheduler.add_job(known.look, "interval", seconds=2, id="rules-in-force")
     server = web_server(app, drain_seconds=2)
     storing.start()

@@ -25,6 +25,7 @@ from monitor.response.worker import OrderWorker
 from monitor.rulebook import in_force
 from monitor.settings import Settings
 from monitor.sources.spool import MissingSegmentError, SpoolReader
+from monitor.store.models import Models
 from monitor.store.positions import Positions
 from monitor.store.rulesets import RuleSets
 from monitor.store.snapshots import Snapshots
@@ -142,6 +143,7 @@ class Judging:
             Positions(self.state),
             self.settings.detection.batch_events,
             self.rules_for,
+            self.model_for,
         )
 
     def rules_for(self, name: str) -> RuleSet | None:
@@ -159,6 +161,17 @@ class Judging:
         self.rules = rules
         in_force(rules, self.alerts, self.orders)
         return rules
+
+    def model_for(self, name: str) -> dict[str, Any] | None:
+        """The fitted model with this hash; None where it cannot be had, and then an alert says so."""
+        try:
+            return Models(self.settings.models_folder).get(name)
+        except (OSError, ValueError) as error:
+            reason = (
+                f"the model {name} of the spool cannot be read: {error}; judging goes on by the one before"
+            )
+            self._report("model-missing", "A fitted model cannot be read", reason, "medium")
+            return None
 
     def _judge(self, watch: Watch, stop: threading.Event) -> None:
         place = watch.reader.position

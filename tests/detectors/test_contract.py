@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from detectors.drift import Drift
 from detectors.policy_blocks import PolicyBlocks
 from detectors.provenance import Provenance
 from detectors.registry import LEARNERS
+from detectors.session_outlier import SessionOutlier, fitted
 from detectors.tool_sequence import ToolSequence
 from monitor.events import EVENT_TYPES
 from tests.builders import event, frame
@@ -39,12 +42,27 @@ SMALL: dict[str, Callable[[], Detector]] = {
         max_live=30, max_agents=20, max_contexts=50, max_contexts_in_all=300
     ),
     "policy_blocks": lambda: PolicyBlocks(max_live=30, max_agents=20),
+    "session_outlier": lambda: SessionOutlier(max_live=30, max_agents=20),
     "drift": lambda: Drift(max_live=30, max_agents=20),
 }
 
 
 def make(name: str) -> Detector:
+    if name == SessionOutlier.name:
+        outlier = SessionOutlier(Budget(150.0, {name: 1.0}))
+        outlier.use("default", outlier_model())
+        return outlier
     return LEARNERS[name](GENEROUS)
+
+
+@cache
+def outlier_model() -> dict[str, Any]:
+    """What a refit on the sessions of the stream would give."""
+    told: list[Sequence[float]] = []
+    detector = SessionOutlier(GENEROUS)
+    detector.collect = lambda _, figures: told.append(figures)
+    run(detector, STREAM)
+    return fitted(np.array(told)).state()
 
 
 def test_every_registered_detector_has_a_small_twin_here() -> None:

@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,7 +13,8 @@ from detectors.base import Batch, Finding
 from detectors.calibration import Budget
 from detectors.engine import MAX_PROFILES, Engine
 from detectors.policy_blocks import PolicyBlocks
-from detectors.registry import learners
+from detectors.registry import LEARNERS, learners
+from detectors.session_outlier import FIGURES, fitted
 from detectors.sigma import SigmaDetector, load_rules
 from detectors.tool_sequence import ToolSequence
 from monitor.events import rule_fields
@@ -89,7 +91,7 @@ def test_a_state_of_another_version_lets_all_start_fresh_and_says_so() -> None:
     blank = engine.state()
     engine.process(in_order(sessions("a", 20)))
     engine.restore({"version": 0, "detectors": engine.state()["detectors"]})
-    assert engine.started_fresh == ("provenance", "tool_sequence", "policy_blocks", "drift")
+    assert engine.started_fresh == tuple(LEARNERS)
     assert engine.state() == blank
     assert engine.take_faults() == [("engine", "its state has version 0, not 1; all is fresh")]
 
@@ -123,7 +125,7 @@ def test_a_learner_that_fails_stops_no_rule_and_no_other_learner(
     assert fault.startswith("ZeroDivisionError in test_engine.py:")
     assert "an agent's words" not in fault
     assert engine.take_faults() == []
-    assert set(engine.state()["detectors"]) == {"sigma", "tool_sequence", "policy_blocks", "drift"}
+    assert set(engine.state()["detectors"]) == {"sigma", *LEARNERS} - {"provenance"}
     assert engine.tick(10**16) == []
 
 
@@ -233,3 +235,19 @@ def test_an_empty_engine_and_an_empty_frame_find_nothing() -> None:
     assert Engine(None, []).process(STREAM) == []
     assert Engine(None, learners()).process(STREAM.clear()) == []
     assert Engine(None, learners()).tick(1) == []
+
+
+def test_a_fitted_model_reaches_the_detector_that_can_use_it() -> None:
+    engine = Engine(None, learners())
+    engine.control(
+        {"kind": "model", "tenant": "default", "model": fitted(np.ones((20, len(FIGURES)))).state()}
+    )
+    assert [tenant for tenant, _ in engine.state()["detectors"]["session_outlier"]["models"]] == ["default"]
+    assert engine.take_faults() == []
+
+
+def test_a_model_that_is_none_puts_only_its_detector_out_of_service() -> None:
+    engine = Engine(None, learners())
+    engine.control({"kind": "model", "tenant": "default", "model": {"usual": []}})
+    assert [name for name, _ in engine.take_faults()] == ["session_outlier"]
+    assert set(engine.state()["detectors"]) == set(LEARNERS) - {"session_outlier"}
