@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 from detectors.base import Detector
 from detectors.calibration import Budget
 from detectors.drift import Drift
 from detectors.policy_blocks import PolicyBlocks
-from detectors.provenance import Provenance
+from detectors.provenance import READING, Provenance
 from detectors.session_outlier import SessionOutlier
 from detectors.tool_sequence import ToolSequence
 
@@ -23,7 +24,19 @@ LEARNERS: dict[str, Callable[[Budget], Detector]] = {
 """How each learning detector is made, by its name."""
 
 
-def learners(false_alerts_per_1000_sessions: float = 5.0) -> list[Detector]:
-    """All learning detectors, fresh, sharing one budget of false alerts."""
+def learners(
+    false_alerts_per_1000_sessions: float = 5.0,
+    reading: Iterable[str] | None = None,
+    names: Collection[str] = tuple(LEARNERS),
+) -> list[Detector]:
+    """The learning detectors ``names``, fresh, sharing one budget of false alerts.
+
+    ``reading`` are words that begin the names of tools which change nothing; None for the shipped ones.
+    """
+    verbs = READING if reading is None else frozenset(reading)
     budget = Budget(false_alerts_per_1000_sessions)
-    return [make(budget) for make in LEARNERS.values()]
+    chosen: dict[str, Callable[[Budget], Detector]] = {
+        **LEARNERS,
+        Provenance.name: partial(Provenance, reading=verbs),
+    }
+    return [make(budget) for name, make in chosen.items() if name in names]

@@ -15,12 +15,11 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from detectors.base import Detector
 from detectors.calibration import Budget
 from detectors.engine import Engine
 from detectors.evaluate import COMBINED, RULES, Board, Label, measured
 from detectors.learner import SessionLearner
-from detectors.registry import LEARNERS
+from detectors.registry import LEARNERS, learners
 from detectors.session_outlier import SessionOutlier, fitted
 from detectors.sessions import DAY
 from detectors.sigma import RuleSet, SigmaDetector
@@ -62,9 +61,8 @@ def run(
 ) -> Board:
     """Judge the files with the detectors ``names``, ``rate`` of the harmless sessions to alert at most."""
     chosen = set(names)
-    budget = Budget(rate * 1_000)
-    made: list[Detector] = [make(budget) for name, make in LEARNERS.items() if name in chosen]
-    board = Board([name for name in NAMES if name in chosen], budget.shares)
+    made = learners(rate * 1_000, settings.detection.reading_verbs, chosen)
+    board = Board([name for name in NAMES if name in chosen], Budget().shares)
     for learner in made:
         if isinstance(learner, SessionLearner):
             learner.listen = board.score

@@ -44,8 +44,9 @@ def scan(
 
     Raises RuntimeError at the end where a detector failed on the way.
     """
-    budget = settings.detection.false_alerts_per_1000_sessions
-    engine = Engine(SigmaDetector(rules), learners(budget) if learn else ())
+    detection = settings.detection
+    made = learners(detection.false_alerts_per_1000_sessions, detection.reading_verbs) if learn else ()
+    engine = Engine(SigmaDetector(rules), made)
     for _, findings in judged(settings, rules, engine, files, reject, progress):
         yield from findings
 

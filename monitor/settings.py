@@ -262,6 +262,11 @@ class DetectionSettings(Section):
     false_alerts_per_1000_sessions: float = Field(
         5.0, gt=0, le=500, description="budget of false alerts of all learning detectors together"
     )
+    reading_verbs: list[str] | None = Field(
+        None,
+        description="first words of names of tools that change nothing, where no `effect` says so; the "
+        "shipped ones (docs/detectors.md) without",
+    )
     refit_hours: float = Field(
         24.0, ge=1, description="how old the models of whole sessions may be before they are fitted anew"
     )

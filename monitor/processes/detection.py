@@ -121,7 +121,10 @@ class Judging:
         # what was not judged yet is judged by the rules of its time
         self.rules_for(str((start.state or {}).get("rules", "")))
         engine = Engine(
-            SigmaDetector(self.rules), learners(self.settings.detection.false_alerts_per_1000_sessions)
+            SigmaDetector(self.rules),
+            learners(
+                self.settings.detection.false_alerts_per_1000_sessions, self.settings.detection.reading_verbs
+            ),
         )
         if start.state is not None:
             engine.restore(start.state)
