@@ -28,6 +28,14 @@ SHADOW_SESSIONS = 50
 YOUNG_SESSIONS = 200
 """Below this many sessions findings are of level low."""
 
+
+def stage(sessions: int) -> str:
+    """How much is known of an agent after so many sessions."""
+    if sessions < SHADOW_SESSIONS:
+        return SHADOW
+    return YOUNG if sessions < YOUNG_SESSIONS else FULL
+
+
 WARM_SESSIONS = 20
 """Scores before this many sessions say more about an empty profile than about the agent."""
 
@@ -137,9 +145,7 @@ class _Agent:
 
     @property
     def stage(self) -> str:
-        if self.sessions < SHADOW_SESSIONS:
-            return SHADOW
-        return YOUNG if self.sessions < YOUNG_SESSIONS else FULL
+        return stage(self.sessions)
 
     def unseen(self, score: float) -> bool:
         """Whether the agent itself never scored as high."""
@@ -189,7 +195,9 @@ class Calibrator:
     def _pool(self, who: Who, agent: _Agent) -> tuple[str, Window]:
         """The narrowest window in which ``alpha`` can be claimed, else the largest."""
         candidates = [("agent", agent.window)]
-        candidates += [(name, self._pools[place]) for name, place in _pools_of(who) if place in self._pools]
+        candidates += [
+            (place[1].split()[0], self._pools[place]) for place in who.pools() if place in self._pools
+        ]
         for name, window in candidates:
             if (len(window) + 1) * self.alpha >= 1:
                 return name, window
@@ -244,7 +252,7 @@ class Calibrator:
         return agent.sessions > SHADOW_SESSIONS
 
     def _windows(self, who: Who) -> list[Window]:
-        return [self._agents[who[:2]].window, *(self._open(place) for _, place in _pools_of(who))]
+        return [self._agents[who[:2]].window, *(self._open(place) for place in who.pools())]
 
     def rebase(self, who: Who) -> None:
         """The agent was changed on purpose: it starts in the shadow again."""
@@ -298,9 +306,3 @@ class Calibrator:
             ((tenant, name), Window.restored(self.pool_window, window))
             for tenant, name, *window in state["pools"]
         )
-
-
-def _pools_of(who: Who) -> list[tuple[str, tuple[str, str]]]:
-    """The wider pools of an agent, narrowest first; a tenant never learns from another."""
-    fleet = ("fleet", (who.tenant, "fleet"))
-    return [fleet] if who.role is None else [("role", (who.tenant, f"role {who.role}")), fleet]

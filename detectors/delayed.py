@@ -58,7 +58,7 @@ class Delayed(Generic[T]):
                 self._lanes[tenant, replayed] = deque(kept)
 
     def clear(self, tenant: str, agent_id: str, session_id: str) -> None:
-        """A session turned out to be harmless: it is learned when its turn comes, however it looked."""
+        """A session turned out to be harmless: it is learned however it looked, once those before it are."""
         for replayed in (False, True):
             for one in self._lanes.get((tenant, replayed), ()):
                 if (one.who.agent_id, one.session_id) == (agent_id, session_id):

@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 
 from detectors.base import MAX_EVENT_IDS, Batch, Finding
-from detectors.calibration import FULL, MAX_AGENTS, SHADOW, SHADOW_SESSIONS, YOUNG, YOUNG_SESSIONS
+from detectors.calibration import FULL, MAX_AGENTS, SHADOW, stage
 from detectors.learner import REBASING, Event, SessionLearner
 from detectors.moving import DELTA, Figure
 from detectors.sessions import DAY, MAX_LIVE, Live, SessionTable, Who
@@ -82,9 +82,7 @@ class Profile:
     @property
     def stage(self) -> str:
         """How much is known since the last change."""
-        if self.sessions < SHADOW_SESSIONS:
-            return SHADOW
-        return YOUNG if self.sessions < YOUNG_SESSIONS else FULL
+        return stage(self.sessions)
 
     def rebase(self) -> None:
         """Start anew: what was usual no longer is."""

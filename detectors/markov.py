@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 ORDER = 3
 SEPARATOR = "\x1f"
@@ -49,7 +49,7 @@ class Context:
 
 
 class Model:
-    """Counts of one scope: an agent, a role or a tenant's fleet. ``""`` is the empty context."""
+    """Counts by context, at most ``max_contexts``; the least recently learned gives way."""
 
     __slots__ = ("contexts", "max_contexts")
 
@@ -74,7 +74,7 @@ class Model:
         return [[key, dict(context.counts)] for key, context in self.contexts.items()]
 
     @classmethod
-    def restored(cls, state: Sequence[Any], max_contexts: int) -> Model:
+    def restored(cls, state: Sequence[Any], max_contexts: int) -> Self:
         """The model that gave ``state``."""
         model = cls(max_contexts)
         model.contexts = OrderedDict((key, Context(dict(counts))) for key, counts in state)

@@ -6,7 +6,7 @@ been learned itself (leave-one-out, as in cross-conformal prediction; Vovk, Anna
 Artificial Intelligence 74, 2015).
 
 A flood of attacks must neither lift the bound nor use up the budget. So later sessions are taken in
-block by block, and a block with more than about twice the usual share of unusual ones is left out.
+block by block, and a block with clearly more than the usual share of unusual ones (`FLOOD`) is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from detectors.calibration import FULL, MAX_AGENTS, SHADOW, SHADOW_SESSIONS, YOUNG, YOUNG_SESSIONS, Standing
+from detectors.calibration import MAX_AGENTS, SHADOW, SHADOW_SESSIONS, Standing, stage
 from detectors.sessions import Who
 
 KEPT = 300
@@ -70,9 +70,7 @@ class _Agent(Generic[T]):
 
     @property
     def stage(self) -> str:
-        if self.sessions < SHADOW_SESSIONS:
-            return SHADOW
-        return YOUNG if self.sessions < YOUNG_SESSIONS else FULL
+        return stage(self.sessions)
 
 
 class Reference(Generic[T]):
@@ -105,7 +103,7 @@ class Reference(Generic[T]):
             return Standing(1.0, 0, "agent", 0, SHADOW, None, False)
         own = agent.ranked
         p_value, weight, compared = 1.0, 1, 0
-        pools = [self._pools[place] for place in reversed(_places(who)) if place in self._pools]
+        pools = [self._pools[place] for place in reversed(who.pools()) if place in self._pools]
         for ranked in (*pools, own):
             p_value = (_as_high(ranked, score) + weight * p_value) / (len(ranked) + weight)
             weight, compared = BORROWED, max(compared, len(ranked))
@@ -160,6 +158,7 @@ class Reference(Generic[T]):
         agent = self._agents.get(who[:2])
         if agent is not None:
             agent.sessions, agent.again = 0, SHADOW_SESSIONS
+            agent.staged.clear()
 
     def profiles(self) -> list[tuple[str, str, int, str]]:
         """Tenant, agent, sessions and stage of each agent, least recently learned first."""
@@ -168,7 +167,7 @@ class Reference(Generic[T]):
     def _agent(self, who: Who) -> _Agent[T]:
         agent = self._agents.get(who[:2])
         if agent is None:
-            open_pools = [place for place in _places(who) if len(self._pools.get(place, ())) < POOL]
+            open_pools = [place for place in who.pools() if len(self._pools.get(place, ())) < POOL]
             agent = self._agents[who[:2]] = _Agent(who, open_pools)
             if len(self._agents) > self.max_agents:
                 gone = self._agents.popitem(last=False)[1]
@@ -230,9 +229,3 @@ def _as_high(ranked: array[float], score: float) -> float:
 
 def _at_least(ranked: array[float], score: float) -> int:
     return len(ranked) - bisect_left(ranked, score)
-
-
-def _places(who: Who) -> list[tuple[str, str]]:
-    """The wider pools of an agent, narrowest first; a tenant never learns from another."""
-    fleet = (who.tenant, "fleet")
-    return [fleet] if who.role is None else [(who.tenant, f"role {who.role}"), fleet]

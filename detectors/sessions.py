@@ -37,6 +37,11 @@ class Who(NamedTuple):
     agent_id: str
     role: str | None
 
+    def pools(self) -> list[tuple[str, str]]:
+        """From whom the agent borrows, narrowest first; a tenant never borrows from another."""
+        fleet = (self.tenant, "fleet")
+        return [fleet] if self.role is None else [(self.tenant, f"role {self.role}"), fleet]
+
 
 class Live(msgspec.Struct, array_like=True, kw_only=True):
     """What every detector notes of a live session; each adds its own fields.

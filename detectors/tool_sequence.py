@@ -249,5 +249,4 @@ class ToolSequence(CalibratedLearner[ToolSession]):
 
 def _places(who: Who) -> list[tuple[str, str]]:
     """Where an agent's models are kept, from the widest scope to the agent's own."""
-    role = [] if who.role is None else [(who.tenant, f"role {who.role}")]
-    return [(who.tenant, "fleet"), *role, (who.tenant, f"agent {who.agent_id}")]
+    return [*reversed(who.pools()), (who.tenant, f"agent {who.agent_id}")]

@@ -7,9 +7,9 @@ import gzip
 import io
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ from detectors.registry import LEARNERS, learners
 from detectors.session_outlier import SessionOutlier, fitted
 from detectors.sessions import DAY
 from detectors.sigma import RuleSet, SigmaDetector
-from monitor.moments import rfc3339
+from monitor.moments import microseconds, rfc3339
 from monitor.refit import FEWEST_SESSIONS, MOST_SESSIONS
 from monitor.scan import CHUNK, judged
 from monitor.settings import Settings
@@ -47,7 +47,7 @@ class LabelsError(Exception):
 
 class _Head(msgspec.Struct):
     session_id: str | None = None
-    timestamp: str | None = None
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 def run(
@@ -110,7 +110,7 @@ def sessions_per_day(files: Iterable[Path], progress: Callable[[Path, int], None
     """How many sessions the files hold for each day that they span."""
     decoder = msgspec.json.Decoder(_Head)
     seen: set[str] = set()
-    first = last = ""
+    span: tuple[int, int] | None = None
     for file in files:
         for chunk in chunks(file, CHUNK):
             for line in chunk.lines:
@@ -120,19 +120,11 @@ def sessions_per_day(files: Iterable[Path], progress: Callable[[Path, int], None
                     continue  # the run itself says what is wrong with it
                 if head.session_id and head.timestamp:
                     seen.add(head.session_id)
-                    first = min(first or head.timestamp, head.timestamp)
-                    last = max(last, head.timestamp)
+                    at = microseconds(head.timestamp)
+                    first, last = span or (at, at)
+                    span = min(first, at), max(last, at)
             progress(file, chunk.behind)
-    if not seen:
-        return 0.0
-    span = moment(last) - moment(first)
-    return len(seen) / max(1.0, span / DAY)
-
-
-def moment(text: str) -> int:
-    """A time as microseconds since the epoch. Raises ValueError where it is none; without offset, UTC."""
-    when = datetime.fromisoformat(text)
-    return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+    return len(seen) / max(1.0, (span[1] - span[0]) / DAY) if span else 0.0
 
 
 def read_labels(file: Path) -> dict[str, Label]:

@@ -13,7 +13,8 @@ import pytest
 
 from detectors.evaluate import Board, Label, measured
 from detectors.registry import LEARNERS
-from monitor.backtest import LabelsError, moment, read_labels
+from monitor.backtest import LabelsError, read_labels
+from monitor.moments import moment
 from tests.detectors.provenance.test_provenance import LATER, hijacked, history, pays
 from tests.detectors.streams import HOUR
 from tests.test_cli import watchkeeper
@@ -125,7 +126,7 @@ def test_the_table_says_the_same_for_people(folder: Path) -> None:
     ("given", "said"),
     [
         (("--detectors", "clairvoyance"), "there are sigma, provenance"),
-        (("--warm-up-until", "soon"), "is no time like"),
+        (("--warm-up-until", "soon"), "is neither a time"),
         (("--false-alert-rate", "2"), "0<x<=1"),
         (("--false-alert-rate", ".01", "--budget-per-day", "1"), "not both"),
     ],

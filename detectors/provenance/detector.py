@@ -205,7 +205,7 @@ class Provenance(SessionLearner[ProvenanceSession]):
         self.reference.add(over.who, kept, over.cleared)
 
     def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
-        """Somebody judged an alert: an attack is never learned, a false alarm at once."""
+        """Somebody judged an alert: an attack is never learned; a false alarm is, and need not wait."""
         super().verdict(tenant, agent_id, session_id, confirmed)
         if confirmed:
             self.delayed.drop(tenant, agent_id, session_id)

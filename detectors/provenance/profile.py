@@ -111,8 +111,8 @@ class Profile:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state()``."""
-        self.ways.restore(state["ways"])
-        self.novelties.restore(state["novelties"])
+        self.ways = Habits.restored(state["ways"], self.ways.max_contexts)
+        self.novelties = Habits.restored(state["novelties"], self.novelties.max_contexts)
         self._used = OrderedDict(
             ((tenant, agent), OrderedDict((digest, count) for digest, count in used))
             for tenant, agent, used in state["used"]

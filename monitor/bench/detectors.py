@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +9,8 @@ from typing import Any
 
 import msgspec
 import polars as pl
+
+from monitor.bench.apart import answer, apart
 
 BATCH = 5_000
 PASSES = 3
@@ -29,18 +27,7 @@ def bench_detectors(events: Path | None) -> dict[str, Any]:
 
     Raises RuntimeError with what the process said where it fails.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "monitor.bench.detectors"],
-        input=json.dumps(str(events) if events else None),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "POLARS_MAX_THREADS": "1"},
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise RuntimeError(said[-1] if said else "it ended without a word")
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = apart(__name__, str(events) if events else None)
     return found
 
 
@@ -107,6 +94,4 @@ def _frames(file: Path | None) -> list[pl.DataFrame]:
 
 
 if __name__ == "__main__":
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    given = json.load(sys.stdin)
-    print(json.dumps(measure(_frames(Path(given) if given else None))))
+    answer(lambda asked: measure(_frames(Path(asked) if asked else None)))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from monitor.bench.apart import answer, apart
 
 PASSES = 3
 """Times the file is judged; the first fills the automata and is not counted."""
@@ -23,19 +21,7 @@ def bench_rules(rules: Sequence[Path], events: Path, batch: int, lists: dict[str
     Raises RuntimeError with what the process said where it fails.
     """
     wanted = {"rules": list(map(str, rules)), "events": str(events), "batch": batch, "lists": lists}
-    done = subprocess.run(
-        [sys.executable, "-m", "monitor.bench.rules"],
-        input=json.dumps(wanted),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "POLARS_MAX_THREADS": "1"},
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(
-            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it ended without a word"
-        )
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = apart(__name__, wanted)
     return found
 
 
@@ -93,10 +79,8 @@ def _batches(file: Path, size: int) -> Iterator[list[bytes]]:
 
 
 if __name__ == "__main__":
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    asked = json.load(sys.stdin)
-    print(
-        json.dumps(
-            measure([*map(Path, asked["rules"])], Path(asked["events"]), asked["batch"], asked["lists"])
+    answer(
+        lambda asked: measure(
+            [*map(Path, asked["rules"])], Path(asked["events"]), asked["batch"], asked["lists"]
         )
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from monitor.commands.common import AS_JSON, FILES, settings_of
+from monitor.commands.common import AS_JSON, FILES, Moment, settings_of
 
 
 @click.command()
@@ -20,7 +20,11 @@ from monitor.commands.common import AS_JSON, FILES, settings_of
     help="CSV of session_id and label (attack, benign), gzip too: adds recall and false positives.",
 )
 @click.option(
-    "--warm-up-until", "until", metavar="TIME", help="Sessions before it are learned from and not counted."
+    "--warm-up-until",
+    "since",
+    type=Moment(),
+    default=0,
+    help="Sessions before it are learned from and not counted.",
 )
 @click.option("--detectors", metavar="NAMES", help="Only these, with commas; sigma stands for the rules.")
 @click.option(
@@ -52,7 +56,7 @@ def backtest(
     context: click.Context,
     files: tuple[Path, ...],
     labels: Path | None,
-    until: str | None,
+    since: int,
     detectors: str | None,
     rules: tuple[Path, ...],
     rate: float | None,
@@ -71,7 +75,6 @@ def backtest(
 
     settings = settings_of(context)
     names = _names(detectors, testing.NAMES)
-    since = _since(until)
     try:
         known = testing.read_labels(labels) if labels else None
     except testing.LabelsError as error:
@@ -110,15 +113,6 @@ def _names(given: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
         if name not in known:
             raise click.UsageError(f"no detector is called {name!r}; there are {', '.join(known)}")
     return names
-
-
-def _since(until: str | None) -> int:
-    from monitor.backtest import moment
-
-    try:
-        return moment(until) if until else 0
-    except ValueError:
-        raise click.UsageError(f"--warm-up-until: {until!r} is no time like 2026-01-15T00:00:00Z") from None
 
 
 def _rate(per_day: float, sessions_per_day: float) -> float:

@@ -19,6 +19,23 @@ FILES = click.argument(
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
+class Moment(click.ParamType[int]):
+    """A date, a time (UTC where it names no offset), or how long ago; microseconds since the epoch."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        """The moment. Fails as click does."""
+        from monitor.moments import microseconds, moment
+
+        if isinstance(value, int):
+            return value
+        try:
+            return microseconds(moment(value))
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is neither a time (2026-11-23T10:00) nor how long ago (7d)", param, context)
+
+
 class Commands(click.Group):
     """A group in which an expected fault is one clear line, and exit code 1."""
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from monitor.commands.common import AS_JSON, client_of
+from monitor.commands.common import AS_JSON, Moment, client_of
 
 if TYPE_CHECKING:
     from monitor.client import Client
@@ -24,21 +22,7 @@ KEY = click.option("--key", help="Only those of the key with this id.")
 AT_ONCE = 200
 """Letters sent again by one call."""
 
-
-def moment(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Microseconds since the epoch of a time: RFC 3339, or how long ago (``90m``, ``24h``, ``7d``)."""
-    if value is None:
-        return None
-    if ago := re.fullmatch(r"(\d{1,6})([smhd])", value):
-        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[ago[2]]
-        return int((time.time() - timedelta(**{unit: int(ago[1])}).total_seconds()) * 1e6)
-    try:
-        return int(datetime.fromisoformat(value).astimezone().timestamp() * 1e6)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no time; use 24h, 7d or 2026-01-05T09:30:00Z") from None
-
-
-SINCE = click.option("--since", callback=moment, help="Only newer ones: 90m, 24h, 7d, or a date and time.")
+SINCE = click.option("--since", type=Moment(), help="Only newer ones: 90m, 24h, 7d, or a date and time.")
 
 
 @click.group()

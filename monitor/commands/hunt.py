@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
-from monitor.commands.common import AS_JSON, settings_of
-
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-class Moment(click.ParamType[datetime]):
-    """A date, a time (UTC where it names no offset), or how long ago: 90m, 12h, 7d, 2w."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> datetime:
-        """The moment. Fails as click does."""
-        if isinstance(value, datetime):
-            return value
-        if value[:-1].isdigit() and value[-1:] in UNITS:
-            return datetime.now(UTC) - timedelta(**{UNITS[value[-1]]: int(value[:-1])})
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a time (2026-11-23T10:00) nor how long ago (7d)", param, context)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+from monitor.commands.common import AS_JSON, Moment, settings_of
 
 
 @click.command()
@@ -48,8 +27,8 @@ def hunt(
     context: click.Context,
     rule: str,
     rules: tuple[Path, ...],
-    since: datetime,
-    until: datetime,
+    since: int,
+    until: int,
     as_json: bool,
 ) -> None:
     """Run RULE (id, name, title or file) over stored history: hits per day, and what would have alerted.
@@ -67,9 +46,8 @@ def hunt(
         chosen, loaded = rule_and_set(settings, rule, rules)
     except UnknownRuleError as error:
         raise click.ClickException(str(error)) from None
-    bounds = int(since.timestamp() * 1e6), int(until.timestamp() * 1e6)
     with part_progress(f"hunting {chosen.title}") as advance:
-        found = _hunted(settings, loaded, chosen, bounds, advance)
+        found = _hunted(settings, loaded, chosen, (since, until), advance)
     if as_json:
         click.echo(json.dumps(found))
     else:

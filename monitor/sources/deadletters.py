@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from monitor.durable import DRAFT, sync_folder
 from monitor.sources.gate import Form, Rejection
 from monitor.sources.keys import Sender
 from monitor.sources.letterfiles import (
@@ -19,7 +20,6 @@ from monitor.sources.letterfiles import (
     letter_numbers,
     read_lines,
     read_marks,
-    sync_folder,
     write_lines,
 )
 from monitor.sources.lettershares import NOBODY, Held, leaving, owner
@@ -103,8 +103,8 @@ class DeadLetters:
         self.max_bytes = max_bytes
         self.evicted = 0
         folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.glob("*.part"):
-            part.unlink()
+        for draft in folder.glob(f"*{DRAFT}"):
+            draft.unlink()
         present = letter_numbers(folder)
         self._files = self._found(present)
         # A torn last line stays alone in its file: each start begins a new one.

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from monitor.durable import write_whole
+
 _PLACED = re.compile(rb"([1-9][0-9]{0,11})-([1-9][0-9]{0,11}) ")
 
 
@@ -95,28 +97,9 @@ def write_lines(folder: Path, number: int, lines: Sequence[Line]) -> list[Line]:
     Raises OSError where the disk refuses.
     """
     path = letter_file(folder, number)
-    part = path.with_suffix(".part")
     written = [line.placed() for line in lines]
-    try:
-        with part.open("wb") as file:
-            file.writelines(written)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(path)
-    sync_folder(folder)
+    write_whole(path, b"".join(written))
     return [line._replace(size=len(data)) for line, data in zip(lines, written, strict=True)]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names of files durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_marks(folder: Path, file: int) -> dict[int, Done]:

@@ -19,6 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
+from monitor.durable import sync_folder, write_whole
 from monitor.sources.segment import (
     HEADER,
     MAGIC,
@@ -64,25 +65,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a disk says that has no room; anything else at the start is for a person to mend."""
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """A small file, there with all its text or not at all, whenever the machine stops."""
-    draft = path.with_suffix(".new")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _sync_folder(path.parent)
-
-
 class SpoolWriter:
     """The one writer. Opening it seals what an earlier writer left unsealed.
 
@@ -107,7 +89,7 @@ class SpoolWriter:
                 f"another process writes {folder}; stop it, or use another data folder"
             ) from None
         if not (folder / "id").exists():
-            _write_whole(folder / "id", uuid.uuid4().hex + "\n")
+            write_whole(folder / "id", uuid.uuid4().hex.encode() + b"\n")
         present = segments(folder)
         # Numbers name insert tokens, so none is used twice, even where every segment is gone.
         self.number = max(present[-1] if present else 0, next_number(folder) - 1)
@@ -141,7 +123,7 @@ class SpoolWriter:
             file.seek(whole)
             _write_all(file, encode(Entry.SEAL, b""))
             os.fsync(file.fileno())
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _open(self, number: int) -> None:
         path = segment_path(self.folder, number)
@@ -149,7 +131,7 @@ class SpoolWriter:
         try:
             _write_all(file, MAGIC)
             os.fsync(file.fileno())
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError:
             file.close()
             path.unlink()
@@ -247,7 +229,7 @@ class SpoolWriter:
         """
         with contextlib.suppress(OSError):
             self.seal()
-            _write_whole(self.folder / "next", f"{self.number}\n")
+            write_whole(self.folder / "next", b"%d\n" % self.number)
             segment_path(self.folder, self.number).unlink()
         if self._file is not None:
             self._file.close()

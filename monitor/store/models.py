@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from monitor.durable import write_whole
 
 KEPT = 200
 """Model files that are kept; the spool reaches back no further than a few of them."""
@@ -24,12 +25,7 @@ class Models:
         """Keep a model, durably; its hash. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = hashlib.sha256(raw).hexdigest()[:32]
-        waiting = self._path(name).with_suffix(".new")
-        with waiting.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        waiting.rename(self._path(name))
+        write_whole(self._path(name), raw)
         for old in sorted(self.folder.glob("*.msgpack"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
             old.unlink(missing_ok=True)
         return name

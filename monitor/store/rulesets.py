@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from detectors.sigma import RuleSet
 from detectors.sigma.load import load_texts
+from monitor.durable import write_whole
 from monitor.events import rule_fields
 from monitor.store.state import Control, State
 
@@ -73,12 +74,7 @@ class RuleSets:
             {name: list(values) for name, values in rules.site.lists.items()},
             list(rules.site.mapping.version),
         )
-        waiting = path.with_suffix(".new")
-        with waiting.open("wb") as file:
-            file.write(msgspec.json.encode(archived))
-            file.flush()
-            os.fsync(file.fileno())
-        waiting.replace(path)
+        write_whole(path, msgspec.json.encode(archived))
         for old in sorted(self.folder.glob("*.json"), key=lambda one: one.stat().st_mtime)[:-KEPT]:
             old.unlink()
 

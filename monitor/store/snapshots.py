@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from monitor.durable import write_whole
 from monitor.sources.spool import Position
 from monitor.telemetry import logger
 
@@ -72,7 +72,7 @@ class Snapshots:
         files = self._files()
         number = int(files[-1].stem) + 1 if files else 1
         path = self.folder / f"{number:012d}{SUFFIX}"
-        _write(path, msgspec.msgpack.encode(envelope))
+        write_whole(path, msgspec.msgpack.encode(envelope))
         sound = [file for file in files if file not in self.damaged]
         # One that cannot be read must not stand in the place of one that can.
         for old in {*files} - {*sound[len(sound) + 1 - KEPT :]}:
@@ -110,22 +110,3 @@ def _read(path: Path) -> _Envelope:
     if envelope.digest() != envelope.sha256:
         raise SnapshotError("the checksum does not match")
     return envelope
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_suffix(".draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        draft.unlink()  # on a full disk, half a snapshot would stand in the way of an alert
-        raise
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

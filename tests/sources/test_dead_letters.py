@@ -444,7 +444,7 @@ def test_a_crash_between_joining_and_removing_leaves_no_letter_twice(tmp_path: P
         dead = DeadLetters(tmp_path)
     lines = read_lines(tmp_path, 1) + read_lines(tmp_path, 2)
     write_lines(tmp_path, 2, lines)
-    (tmp_path / "000000000003.part").write_bytes(b"half")
+    (tmp_path / "000000000003.ndjson.draft").write_bytes(b"half")
     assert indexes(tmp_path) == [0, 1, 2]
     assert DeadLetters(tmp_path).count() == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000000000002.ndjson", "000000000003.ndjson"]

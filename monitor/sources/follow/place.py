@@ -12,6 +12,8 @@ from typing import IO
 
 import msgspec
 
+from monitor.durable import write_whole
+
 HEAD_BYTES = 4096
 """A file is told by its first line, of which this much counts."""
 
@@ -136,12 +138,7 @@ class PlaceFile:
         data = msgspec.json.encode(saved)
         if data == self._written:
             return
-        draft = self.file.with_suffix(self.file.suffix + ".draft")
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self.file)
+        write_whole(self.file, data)
         self._written = data
 
     def close(self) -> None:
