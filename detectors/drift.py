@@ -110,7 +110,7 @@ class Drift(SessionLearner[DriftSession]):
     name = "drift"
     title = "Behaviour drifted, no change declared"
     version = "1"
-    state_version = 2
+    state_version = 3
     columns = (
         *("outcome", "error_type", "change_kind", "change_ref"),
         *PER_CALL,

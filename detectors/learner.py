@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple
 
 from detectors.base import Batch, Finding, Scored, stable_id
 from detectors.calibration import Calibrator, Standing
-from detectors.sessions import L, SessionTable, Who, clock_time, event_time, session_key
+from detectors.sessions import SESSION_ID, L, SessionTable, Who, clock_time, event_time, session_key
 
 COMMON = (
     *("event_id", "event_type", "timestamp", "ingested_at", "tenant", "agent_id", "business_role"),
@@ -144,13 +144,13 @@ class SessionLearner(Generic[L]):
         raise NotImplementedError
 
     def tell(
-        self, live: L, key: str, event_id: str, at: int, score: float, standing: Standing,
+        self, live: L, event_id: str, at: int, score: float, standing: Standing,
         surprise: float | None = None,
     ) -> None:  # fmt: skip
         """Tell whoever listens of a new highest score; by itself ``surprise`` is the bits of the p-value."""
         if self.listen is not None:
             tenant, agent_id, _ = live.who
-            session = live.session_id or key[1:]
+            session = live.session_id or live.key[1:]
             bits = -math.log2(standing.p_value) if surprise is None else surprise
             self.listen(
                 Scored(
@@ -202,6 +202,8 @@ class SessionLearner(Generic[L]):
         parts: tuple[object, ...],
     ) -> Finding:
         """A finding about ``live``'s agent; ``parts`` are what makes its id its own."""
+        if live.known_by != SESSION_ID:
+            reason = f"{reason}; no session id: told apart by {live.known_by}"
         tenant, agent_id, _ = live.who
         # Live ids stay what they were before replays had ids of their own.
         lane = ["replayed"] if live.replayed else []
@@ -223,7 +225,7 @@ class SessionLearner(Generic[L]):
             environment=live.environment,
             session_id=session_id,
             group={"agent_id": agent_id, "session_id": session_id},
-            evidence=evidence,
+            evidence={**evidence, "sessions_by": live.known_by},
             tags=self.tags,
             replayed=live.replayed,
             row=row,

@@ -61,7 +61,7 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
     name = "policy_blocks"
     title = "More policy blocks than usual"
     version = "1"
-    state_version = 2
+    state_version = 3
     columns = ("policy_decision", "outcome", "tool_call_id")
     tags = ("owasp-asi.2026.asi02", "owasp-asi.2026.asi10")
 
@@ -96,7 +96,7 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
             return None
         live.worst = score
         standing = self.calibrator.judge(live.who, score)
-        self.tell(live, event.key, event.event_id, event.at, score, standing)
+        self.tell(live, event.event_id, event.at, score, standing)
         if not standing.alerts:
             return None
         live.alerted = True

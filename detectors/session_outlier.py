@@ -53,7 +53,6 @@ class OutlierSession(Live, array_like=True, kw_only=True):
     figures: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(FIGURES))
     names: list[str] = msgspec.field(default_factory=list)
     look: int = FIRST_LOOK
-    key: str = ""
     latest: str = ""
     latest_at: int = 0
     worst: float = 0.0
@@ -109,7 +108,7 @@ class SessionOutlier(CalibratedLearner[OutlierSession]):
     name = "session_outlier"
     title = "Session unlike others"
     version = "1"
-    state_version = 1
+    state_version = 2
     columns = (
         *("tool_name", "outcome", "policy_decision", "output_tokens", "input_tokens"),
         *("tool_args", "tool_result", "change_kind"),
@@ -166,7 +165,7 @@ class SessionOutlier(CalibratedLearner[OutlierSession]):
         if tool is not None and len(live.names) < MAX_TOOLS and (name := short_key(tool)) not in live.names:
             live.names.append(name)
             figures[TOOLS] += 1
-        live.key, live.latest, live.latest_at = event.key, event.event_id, event.at
+        live.latest, live.latest_at = event.event_id, event.at
         if max(figures[REQUESTED], figures[RUN]) >= live.look:
             live.look *= 2
             self._looks.append(_look(live, event.row, over=False))
@@ -216,7 +215,7 @@ class SessionOutlier(CalibratedLearner[OutlierSession]):
         if live.alerted and self.listen is None:
             return None
         standing = self.calibrator.judge(live.who, score)
-        self.tell(live, live.key, look.event_id, look.at, score, standing)
+        self.tell(live, look.event_id, look.at, score, standing)
         if live.alerted or not standing.alerts:
             return None
         live.alerted = True

@@ -43,11 +43,18 @@ class Who(NamedTuple):
         return [fleet] if self.role is None else [(self.tenant, f"role {self.role}"), fleet]
 
 
+SESSION_ID, GAP = "session id", "agent and time gap"
+
+KNOWN_BY = {"s": SESSION_ID, "c": "trace id", "t": "task id"}
+"""What the first letter of a key (`session_key`) says of how the session is told from others; the
+key is empty where an agent names none of them."""
+
+
 class Live(msgspec.Struct, array_like=True, kw_only=True):
     """What every detector notes of a live session; each adds its own fields.
 
     ``clock`` and ``ticked`` are the lane's clock and the tick clock when the session was
-    last heard. ``tainted`` means that nothing may be learned from it.
+    last heard. ``tainted`` means that nothing may be learned from it. ``key`` is that of `session_key`.
     """
 
     who: Who
@@ -60,6 +67,12 @@ class Live(msgspec.Struct, array_like=True, kw_only=True):
     first_event: str = ""
     last_at: int = 0
     tainted: bool = False
+    key: str = ""
+
+    @property
+    def known_by(self) -> str:
+        """What tells this session of its agent from others."""
+        return KNOWN_BY.get(self.key[:1], GAP)
 
 
 L = TypeVar("L", bound=Live)
@@ -121,7 +134,9 @@ class SessionTable(Generic[L]):
         place = (agent_id, key)
         session = lane.live.get(place)
         if session is None:
-            session = lane.live[place] = self.kind(who=Who(tenant, agent_id, role), replayed=replayed)
+            session = lane.live[place] = self.kind(
+                who=Who(tenant, agent_id, role), replayed=replayed, key=key
+            )
             self.count += 1
         else:
             lane.live.move_to_end(place)

@@ -72,7 +72,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
     name = "tool_sequence"
     title = "Unusual tool step"
     version = "1"
-    state_version = 3
+    state_version = 4
     columns = ("tool_name", "tool_call_id", "change_kind")
     tags = ("owasp-asi.2026.asi01", "owasp-asi.2026.asi02")
 
@@ -110,7 +110,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         if live.alerted_for and self.listen is None:
             return None
         standing = self.calibrator.judge(live.who, bits)
-        self.tell(live, event.key, event.event_id, event.at, bits, standing)
+        self.tell(live, event.event_id, event.at, bits, standing)
         if live.alerted_for or not standing.alerts:
             return None
         live.alerted_for = keys[1] + SEPARATOR + tool

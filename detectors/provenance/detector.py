@@ -49,7 +49,6 @@ MAX_TEXT = 32 << 20
 class ProvenanceSession(Live, array_like=True, kw_only=True):
     """A live session, what it was told, and what its calls would teach."""
 
-    place: str = ""
     sources: Sources = msgspec.field(default_factory=Sources)
     requested: Calls = msgspec.field(default_factory=Calls)
     calls: list[Call] = msgspec.field(default_factory=list)
@@ -63,7 +62,7 @@ class Provenance(SessionLearner[ProvenanceSession]):
     name = "provenance"
     title = "Argument from an unusual source"
     version = "1"
-    state_version = 1
+    state_version = 2
     columns = ("tool_name", "tool_call_id", "tool_args", "tool_result", "task_goal", "effect", "change_kind")
     tags = ("owasp-asi.2026.asi01", "owasp-asi.2026.asi02", "atlas.aml-t0051.001")
 
@@ -95,7 +94,6 @@ class Provenance(SessionLearner[ProvenanceSession]):
     def seen(self, live: ProvenanceSession, event: Event, values: tuple[Any, ...]) -> Finding | None:
         """Judge the call that this event asks for, if any; take in what it tells."""
         tool, call_id, arguments, result, goal, effect, _ = values
-        live.place = event.key
         if goal:
             self._told(live, None, goal)
         if tool is None:
@@ -108,7 +106,7 @@ class Provenance(SessionLearner[ProvenanceSession]):
         return found
 
     def _told(self, live: ProvenanceSession, tool: str | None, text: str) -> None:
-        place = (live.who.tenant, live.replayed, live.who.agent_id, live.place)
+        place = (live.who.tenant, live.replayed, live.who.agent_id, live.key)
         before = live.sources.size
         if tool is None:
             live.sources.asked(text)
@@ -138,7 +136,7 @@ class Provenance(SessionLearner[ProvenanceSession]):
         if live.alerted and self.listen is None:
             return None
         standing = self.reference.judge(live.who, weighed.score)
-        self.tell(live, event.key, event.event_id, event.at, weighed.score, standing, weighed.score)
+        self.tell(live, event.event_id, event.at, weighed.score, standing, weighed.score)
         if live.alerted or not standing.alerts:
             return None
         live.alerted = True
@@ -186,7 +184,7 @@ class Provenance(SessionLearner[ProvenanceSession]):
 
     def ended(self, live: ProvenanceSession, row: int) -> None:
         """A session is over; those that have waited are learned."""
-        place = (live.who.tenant, live.replayed, live.who.agent_id, live.place)
+        place = (live.who.tenant, live.replayed, live.who.agent_id, live.key)
         if self._texts.pop(place, None) is not None:
             self._held -= live.sources.size
         if live.calls and not live.tainted:

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
+from detectors.calibration import Budget
+from detectors.policy_blocks import PolicyBlocks
 from detectors.sessions import MINUTE, QUIET, Live, SessionTable, clock_time, event_time, session_key
+from tests.builders import event, frame
+from tests.detectors.streams import HOUR, run
 
 
 def table(max_live: int = 100) -> SessionTable[Live]:
@@ -82,3 +88,38 @@ def test_live_and_replayed_sessions_of_one_id_are_two_and_end_apart() -> None:
     assert [live.replayed for live in sessions.find("default", "agent", "s1")] == [False, True]
     assert [live.first_event for live in sessions.advance("default", 2 * QUIET, True)] == ["replayed True"]
     assert [live.first_event for live in sessions.find("default", "agent", "s1")] == ["replayed False"]
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"session_id": "s-1"}, "session id"),
+        ({"correlation_id": "trace-1", "task_id": "t-1"}, "trace id"),
+        ({"task_id": "t-1"}, "task id"),
+        ({}, "agent and time gap"),
+    ],
+)
+def test_a_finding_says_what_told_its_session_apart(named: dict[str, str], told: str) -> None:
+    detector = PolicyBlocks(Budget(500))
+    columns = {"session_id": None, "task_id": None, "correlation_id": None, **named}
+    usual = [
+        event("tool.executed", 3 * HOUR * n, agent_id="a", tool_call_id=f"u{n}", session_id=f"u{n}")
+        for n in range(260)
+    ]
+    refused = [
+        event(
+            "policy.checked",
+            800 * HOUR + n,
+            agent_id="a",
+            policy_decision="deny",
+            tool_call_id=f"c{n}",
+            **columns,
+        )
+        for n in range(40)
+    ]
+    found = run(detector, frame(*usual, *refused))
+    assert found
+    assert {one.evidence["sessions_by"] for one in found} == {told}
+    assert all(
+        ("no session id: told apart by " + told in one.reason) == (told != "session id") for one in found
+    )
