@@ -78,8 +78,9 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
     def seen(self, live: BlockSession, event: Event, values: tuple[Any, ...]) -> Finding | None:
         """Note activity; judge the agent's counts where the event is a refusal."""
         agent, pool = self._agent(live, event.moment)
-        agent.active(event.moment, pool, live.replayed)
-        if not _is_refusal(live, event, values):
+        refusal = _is_refusal(live, event, values)
+        agent.active(event.moment, pool, live.replayed, counts=not refusal)
+        if not refusal:
             return None
         if not agent.refused(Refusal(event.moment, event.event_id, live.session_id), pool, live.replayed):
             return None

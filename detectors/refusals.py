@@ -45,7 +45,9 @@ class Refusal(NamedTuple):
 
 
 class Surprise(NamedTuple):
-    """The most surprising count. ``p`` is the model's own probability of it, not calibrated."""
+    """The most surprising count. ``p`` is the model's own probability of it in an hour, not calibrated:
+    there are more short windows than long ones, so each of them may surprise less often.
+    """
 
     window: str
     observed: int
@@ -109,8 +111,11 @@ class Refusals:
         self.histories = Histories()
         self.rise = [Rise(), Rise()]
 
-    def active(self, moment: int, pool: Histories, replayed: bool) -> None:
-        """The agent did something; old windows become reference, here and in ``pool``."""
+    def active(self, moment: int, pool: Histories, replayed: bool, counts: bool) -> None:
+        """The agent did something; old windows become reference, here and in ``pool``.
+
+        It ``counts`` as activity, which lets more refusals be expected, unless it is a refusal itself.
+        """
         now = max(moment, self.clock)
         before, bucket = self.clock // SIZES[0], now // SIZES[0]
         if bucket > before:
@@ -122,7 +127,7 @@ class Refusals:
             self.clock = now
             self._enter(now, pool)
         self.clock = now
-        self.activity[bucket][replayed] += 1
+        self.activity[bucket][replayed] += counts
 
     def _enter(self, now: int, pool: Histories) -> None:
         """A window of ten minutes begins; those that are old enough become reference."""
@@ -187,7 +192,8 @@ class Refusals:
         for place, (name, size) in enumerate(WINDOWS.items()):
             start = bisect_right(latest, self.clock - size, key=lambda known: known.at)
             expected, inside = self._usual(place, pool, replayed), latest[start:]
-            judged.append(Surprise(name, len(inside), expected.mean, tail(len(inside), expected), inside))
+            an_hour = min(1.0, tail(len(inside), expected) * HOUR / size)
+            judged.append(Surprise(name, len(inside), expected.mean, an_hour, inside))
         judged.append(
             Surprise(SLOW, rise.number, rise.expected, math.exp(-rise.height), latest[-rise.number :])
         )
