@@ -113,7 +113,14 @@ class PolicyBlocks(CalibratedLearner[BlockSession]):
             return
         agent = self._agents.get(live.who[:2])
         if agent is not None:
-            agent.session_over(live.refused)
+            agent.session_over(live.refused, live.session_id)
+
+    def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
+        """Somebody judged an alert; what a confirmed attack left behind is not compared with."""
+        super().verdict(tenant, agent_id, session_id, confirmed)
+        agent = self._agents.get((tenant, agent_id))
+        if confirmed and agent is not None:
+            agent.confirmed(session_id)
 
     def _agent(self, live: BlockSession, moment: int) -> tuple[Refusals, Histories]:
         place = live.who[:2]

@@ -96,7 +96,7 @@ class Refusals:
 
     ``waiting`` holds, for each of ``SIZES``, the refusals of the windows in which the agent was
     active and that are not yet reference; ``activity`` its events in those of ten minutes;
-    ``over`` the end and the refusals of sessions that are not yet reference. What became
+    ``over`` the end, the refusals and the id of sessions that are not yet reference. What became
     reference is one past; ``latest``, ``rise`` and the counts of ``activity``, with which a
     refusal is judged, are kept apart: live first, replayed second.
     """
@@ -107,7 +107,7 @@ class Refusals:
         self.latest: tuple[list[Refusal], list[Refusal]] = ([], [])
         self.waiting: tuple[OrderedDict[int, int], ...] = tuple(OrderedDict() for _ in SIZES)
         self.activity: OrderedDict[int, list[int]] = OrderedDict()
-        self.over: deque[tuple[int, int]] = deque()
+        self.over: deque[tuple[int, int, str | None]] = deque()
         self.histories = Histories()
         self.rise = [Rise(), Rise()]
 
@@ -147,9 +147,16 @@ class Refusals:
             self.histories.sessions.add(count)
             pool.sessions.add(count)
 
-    def session_over(self, refusals: int) -> None:
+    def session_over(self, refusals: int, session_id: str | None) -> None:
         """A session that nothing spoke against has ended with so many refusals."""
-        self.over.append((self.clock, refusals))
+        self.over.append((self.clock, refusals, session_id))
+
+    def confirmed(self, session_id: str) -> None:
+        """A session was an attack: what it left becomes no reference."""
+        self.over = deque(one for one in self.over if one[2] != session_id)
+        for refusal in (*self.latest[0], *self.latest[1]):
+            if refusal.session_id == session_id:
+                self.taint(refusal.at)
 
     def _usual(self, place: int, pool: Histories, replayed: bool) -> Expected:
         """What is expected of a window of ``SIZES[place]`` that ends now, as busy as it was."""
@@ -219,7 +226,7 @@ class Refusals:
         known.latest = (live, replayed)
         known.waiting = tuple(OrderedDict((index, count) for index, count in one) for one in waiting)
         known.activity = OrderedDict((index, counts) for index, *counts in activity)
-        known.over = deque((moment, count) for moment, count in over)
+        known.over = deque((moment, count, name) for moment, count, name in over)
         known.histories = Histories(*histories)
         known.rise = [Rise(*one) for one in rise]
         return known

@@ -15,6 +15,7 @@ import msgspec
 
 from detectors.base import Finding
 from detectors.calibration import FULL, HOLD, MAX_AGENTS, Budget, Calibrator, Standing
+from detectors.delayed import DELAY, Delayed, Ended
 from detectors.learner import REBASING, CalibratedLearner, Event
 from detectors.markov import MAX_CONTEXTS, ORDER, SEPARATOR, Model, context_keys, known, surprise
 from detectors.sessions import MAX_LIVE, Live, SessionTable, Who
@@ -89,6 +90,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         self.max_agents = max_agents
         self.max_contexts = max_contexts
         self.max_contexts_in_all = max_contexts_in_all
+        self.delayed: Delayed[list[str]] = Delayed()
         self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
         self._contexts = 0
         self._habits: OrderedDict[tuple[str, str, str, bool], Habit] = OrderedDict()
@@ -121,12 +123,18 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         return self._found(live, event, keys, tool, bits, standing)
 
     def ended(self, live: ToolSession, row: int) -> None:
-        """Learn the session's steps, unless a rule, a verdict or this detector spoke against it."""
-        if not live.steps:
-            return
-        healthy = self.counted(live, live.worst, bool(live.alerted_for))
-        if healthy or (not live.tainted and live.alerted_for and self._habit(live).settled(live.clock)):
-            self._learn(live.who, live.steps)
+        """Steps wait to be learned, unless a rule, a verdict or this detector spoke against them."""
+        healthy = bool(live.steps) and self.counted(live, live.worst, bool(live.alerted_for))
+        habit = self._habit(live) if live.alerted_for and not live.tainted else None
+        if healthy or (habit is not None and habit.settled(live.clock)):
+            cleared = habit is not None and habit.ruling == FALSE_ALARM
+            alerted = habit is not None
+            over = Ended(
+                live.clock + DELAY, live.who, live.session_id, live.worst, alerted, live.steps, cleared
+            )
+            self.delayed.put(over, live.replayed)
+        for over in self.delayed.due(live.who.tenant, live.replayed, live.clock):
+            self._learn(over.who, over.payload)
 
     def declared(self, who: Who, event: Event, values: tuple[Any, ...]) -> None:
         """After a declared change other steps are to be expected: they are learned first."""
@@ -136,6 +144,10 @@ class ToolSequence(CalibratedLearner[ToolSession]):
     def verdict(self, tenant: str, agent_id: str, session_id: str, confirmed: bool) -> None:
         """A confirmed step never becomes a habit; one that was a false alarm is one at once."""
         super().verdict(tenant, agent_id, session_id, confirmed)
+        if confirmed:
+            self.delayed.drop(tenant, agent_id, session_id)
+        else:
+            self.delayed.clear(tenant, agent_id, session_id)
         of_agent = [
             (place, habit) for place, habit in self._habits.items() if place[:2] == (tenant, agent_id)
         ]
@@ -227,6 +239,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
             "version": self.state_version,
             "table": self.table.state(),
             "calibrator": self.calibrator.state(),
+            "delayed": self.delayed.state(),
             "models": [[*place, model.state()] for place, model in self._models.items()],
             "habits": [[*place, msgspec.to_builtins(habit)] for place, habit in self._habits.items()],
         }
@@ -236,6 +249,7 @@ class ToolSequence(CalibratedLearner[ToolSession]):
         self.checked(state)
         self.table.restore(state["table"])
         self.calibrator.restore(state["calibrator"])
+        self.delayed.restore(state["delayed"], list[str])
         self._models = OrderedDict(
             ((tenant, name), Model.restored(model, self.max_contexts))
             for tenant, name, model in state["models"]

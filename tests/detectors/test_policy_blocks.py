@@ -13,7 +13,7 @@ from detectors.gamma_poisson import Expected, History, expect, tail
 from detectors.policy_blocks import PolicyBlocks
 from monitor.events import REPLAYED
 from tests.builders import event, frame
-from tests.detectors.streams import DAY, MINUTE, in_order, run, session, sessions
+from tests.detectors.streams import DAY, HOUR, MINUTE, in_order, run, session, sessions
 
 LATER = 20 * DAY
 
@@ -190,3 +190,18 @@ def test_much_replayed_activity_does_not_excuse_live_refusals() -> None:
     busy = replayed(sessions("invoice-agent", 100, every=1.0, start=LATER - 200))
     [beside] = judged(knowing(), busy, *spread())
     assert (beside.evidence["window"], beside.event_ids) == (alone.evidence["window"], alone.event_ids)
+
+
+def test_what_a_confirmed_session_left_behind_becomes_no_reference() -> None:
+    counts = []
+    for confirmed in (False, True):
+        detector = knowing()
+        judged(detector, burst(2))
+        if confirmed:
+            detector.verdict("default", "invoice-agent", "burst", True)
+        judged(detector, sessions("invoice-agent", 30, every=12 * HOUR, start=LATER + HOUR))
+        known = {agent: refusals for _, agent, refusals in detector.state()["agents"]}
+        histories = known["invoice-agent"][6]
+        counts.append([count for _, count, *_ in histories])
+    without, with_verdict = counts
+    assert all(more - less >= 2 for more, less in zip(without, with_verdict, strict=True))

@@ -9,6 +9,7 @@ import pytest
 
 from detectors.base import Finding
 from detectors.calibration import Budget
+from detectors.delayed import DELAY
 from detectors.engine import Engine
 from detectors.markov import Context, Model, context_keys, surprise
 from detectors.tool_sequence import MOST_ALERTS, ToolSequence
@@ -160,9 +161,23 @@ def test_a_confirmed_session_that_still_runs_is_not_learned() -> None:
     assert known_sessions(detector) == 250
 
 
+def test_a_session_is_learned_four_hours_after_its_end_unless_it_was_confirmed() -> None:
+    learned = []
+    for confirmed in (False, True):
+        detector = knowing()
+        run(detector, frame(*session("ended", ["read_inbox", "get_invoice"], LATER, Random(1))))
+        before = learned_after(detector, "read_inbox")["get_invoice"]
+        if confirmed:
+            detector.verdict("default", "invoice-agent", "ended", True)
+        run(detector, frame(event("task.completed", LATER + HOUR + DELAY / 1e6, session_id="later")))
+        learned.append(learned_after(detector, "read_inbox")["get_invoice"] - before)
+    assert learned == [1, 0]
+
+
 def test_a_request_and_its_run_are_one_step() -> None:
     detector = ToolSequence(BUDGET)
     run(detector, in_order(sessions("a", 5)))
+    run(detector, frame(event("task.completed", 5 * HOUR + DELAY / 1e6)))
     context = dict(detector.state()["models"][-1][2])[""]
     requests = sum(one.event_type == "tool.requested" for one in sessions("a", 5))
     assert sum(context.values()) == requests
@@ -172,6 +187,8 @@ def test_runs_alone_are_steps_where_nobody_sends_requests() -> None:
     detector = ToolSequence(BUDGET)
     calls = [event("tool.executed", at, tool_name="read", event_id=f"e{at}") for at in range(4)]
     run(detector, frame(*calls, event("task.completed", 9)))
+    assert detector.state()["models"] == []
+    run(detector, frame(event("task.completed", 10 + DELAY / 1e6, session_id="later")))
     assert dict(detector.state()["models"][-1][2])[""] == {"read": 4}
 
 
