@@ -22,6 +22,7 @@ from monitor.commands import (
     follow,
     hunt,
     keys,
+    people,
     rules,
     stops,
 )
@@ -41,7 +42,16 @@ def main(context: click.Context, config: Path | None, data: Path | None) -> None
 for command in (
     *(daemon.serve, daemon.demo, daemon.check, daemon.reload, daemon.status, daemon.login),
     *(follow.follow, data.replay, data.scan, backtest.backtest, deadletters.deadletters),
-    *(alerts.alerts, stops.kill, changes.change, keys.keys, rules.rules, bench.bench),
+    *(
+        alerts.alerts,
+        stops.kill,
+        changes.change,
+        keys.keys,
+        people.people,
+        people.audit,
+        rules.rules,
+        bench.bench,
+    ),
 ):
     main.add_command(command)
 rules.rules.add_command(hunt.hunt)

@@ -125,9 +125,9 @@ def serve(
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C; SIGHUP takes the rules anew, from ``reread``.
 
-    ``announce`` is called once everything answers, with the addresses and a one-time
-    login link. Raises DaemonRunning, RuleError, DialectError, SettingsError or OSError
-    before anything is started where it cannot run as asked.
+    ``announce`` is called once everything answers, with the addresses and where to sign in: a
+    one-time link while nobody has a password or a provider. Raises DaemonRunning, RuleError,
+    DialectError, SettingsError or OSError before anything is started where it cannot run as asked.
     """
     from monitor.processes import console, detection, edge
     from monitor.reloading import Reloading
@@ -163,9 +163,8 @@ def serve(
             for part in parts:
                 part.start()
             write_runtime(settings.data, runtime)
-            announce(
-                runtime, f"{settings.console.public_url or runtime.console_url}/login?token={prepared.login}"
-            )
+            door = f"{settings.console.public_url or runtime.console_url}/login"
+            announce(runtime, f"{door}?token={prepared.login}" if prepared.login else door)
             while not stop.wait(0.1):
                 for part in parts:
                     part.keep_alive()
@@ -183,12 +182,15 @@ class Prepared:
 
     pid: int
     token: str
-    login: str
+    login: str | None
     rules_hash: str
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Check rules and dialects, migrate the state database, make the local key and the login link."""
+    """Check rules and dialects, migrate the state database, make the local key and a first login link."""
+    from monitor.people.accounts import People
+    from monitor.people.roles import ADMIN
+    from monitor.people.sessions import create_login_link
     from monitor.rulebook import load
     from monitor.sources.dialect_files import load_mappings
     from monitor.sources.keys import Keys
@@ -196,7 +198,6 @@ def prepare(settings: Settings) -> Prepared:
     from monitor.store.migrate import migrate_state
     from monitor.store.rulesets import RuleSets
     from monitor.store.state import State
-    from monitor.web.auth import create_login_link
 
     rules = load(settings)
     load_mappings(settings.edge.dialects)
@@ -208,7 +209,7 @@ def prepare(settings: Settings) -> Prepared:
     state = State(settings.state_file)
     try:
         token = Keys(state).renew_local()
-        login = create_login_link(state, "admin")
+        login = create_login_link(state, ADMIN) if People(state).first() else None
     finally:
         state.close()
     put_by(settings.data)

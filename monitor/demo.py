@@ -14,6 +14,7 @@ from pathlib import Path
 from monitor.child import daemon
 from monitor.client import Client
 from monitor.daemon import listen
+from monitor.people.sessions import create_login_link
 from monitor.settings import SettingsError, load
 from monitor.simulation.demo import run_demo
 from monitor.simulation.plan import make_plan
@@ -22,7 +23,6 @@ from monitor.simulation.result import DemoResult
 from monitor.simulation.site import Site
 from monitor.sources.keys import Keys
 from monitor.store.state import State
-from monitor.web.auth import create_login_link
 
 MARKER = ".watchkeeper-demo"
 """Stands in a folder that a demo made, and that the next demo may therefore empty."""

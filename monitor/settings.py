@@ -46,12 +46,24 @@ class SettingsError(Exception):
     """The settings cannot be used; the message names each key and the remedy."""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Section(BaseModel):
     """A table of the settings file; unknown keys are errors."""
 
     # a fault is told without the values around it: one of them may be a password
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+
+Role = Literal["viewer", "analyst", "responder", "compliance", "admin"]
 
 Level = Literal["informational", "low", "medium", "high", "critical"]
 
@@ -112,12 +124,7 @@ class EdgeSettings(Section):
     @property
     def loopback(self) -> bool:
         """Whether ``host`` is this machine only."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
 
 class RedactionPolicy(Section):
@@ -272,12 +279,44 @@ class DetectionSettings(Section):
     )
 
 
+class OidcSettings(Section):
+    """Signing in by an OpenID Connect provider; off without an issuer."""
+
+    issuer: str | None = Field(None, description="the provider's address; https unless it is this machine's")
+    client_id: str = Field("", description="how the provider knows this console")
+    client_secret: SecretStr | None = Field(None, description="its secret there")
+    scopes: str = Field("openid profile email", description="what is asked for")
+    name_claim: str = Field("preferred_username", description="claim that names the person here")
+    role_claim: str = Field("groups", description="claim whose values give roles")
+    roles: dict[str, Role] = Field(
+        default_factory=dict, description="role by value of that claim; the strongest counts"
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> OidcSettings:
+        if self.issuer is None:
+            return self
+        address = urlsplit(self.issuer)
+        if address.scheme != "https" and not (
+            address.scheme == "http" and is_loopback(address.hostname or "")
+        ):
+            raise ValueError("issuer must begin with https://")
+        if not self.client_id or self.client_secret is None:
+            raise ValueError("issuer needs client_id and client_secret")
+        if not self.roles:
+            raise ValueError(
+                f"roles must give some value of {self.role_claim!r} a role, or nobody can sign in"
+            )
+        return self
+
+
 class ConsoleSettings(Section):
     """The web console and the API."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8600, ge=0, le=65535, description="port of pages and API; 0 picks a free one")
     public_url: str | None = Field(None, description="address that people use, for links in messages")
+    oidc: OidcSettings = Field(default_factory=OidcSettings)
 
 
 class SlackSettings(Section):

@@ -199,7 +199,8 @@ def hunt_page(found: Mapping[str, Any]) -> RenderableType:
 
 def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """API keys, without their secrets."""
-    shown = table("id", "name", "tenant", "agents", "scopes", "created (UTC)", "revoked (UTC)")
+    columns = ("id", "name", "tenant", "agents", "scopes", "created (UTC)", "expires (UTC)", "revoked (UTC)")
+    shown = table(*columns)
     for key in found:
         shown.add_row(
             key["id"],
@@ -208,7 +209,41 @@ def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
             plain(", ".join(key["agents"]) or "any"),
             ", ".join(key["scopes"]),
             moment(key["created_at"]),
+            moment(key["expires_at"]),
             moment(key["revoked_at"]),
+        )
+    return shown
+
+
+def people_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Everybody who uses the console."""
+    shown = table("name", "role", "signs in by", "email", "since (UTC)", "disabled (UTC)")
+    for one in found:
+        way = "provider" if one["issuer"] else "password" if one["password"] else "one-time link"
+        shown.add_row(
+            plain(one["name"]),
+            one["role"],
+            way,
+            plain(one["email"] or ""),
+            moment(one["created_at"]),
+            moment(one["disabled_at"]),
+        )
+    return shown
+
+
+def audit_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The audit trail."""
+    shown = table("at (UTC)", "who", "did", "to", "why", "details", "from")
+    for one in found:
+        details = ", ".join(f"{name} {value}" for name, value in one["detail"].items())
+        shown.add_row(
+            moment(one["at"]),
+            plain(one["actor"]),
+            plain(one["action"]),
+            plain(one["subject"]),
+            plain(one["reason"]),
+            plain(details),
+            plain(one["address"] or ""),
         )
     return shown
 

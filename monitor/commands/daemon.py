@@ -93,16 +93,24 @@ def status(context: click.Context, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("name", default="admin")
 @click.pass_context
-def login(context: click.Context) -> None:
-    """Print a one-time link to sign in to the console of this machine's daemon."""
+def login(context: click.Context, name: str) -> None:
+    """Print a one-time link with which NAME (admin) signs in to the console of this machine's daemon."""
+    from monitor.people.accounts import AccountError
+    from monitor.people.sessions import create_login_link
+    from monitor.people.trail import entry, note, of_this_machine
     from monitor.runtime import read_runtime
     from monitor.store.state import State
-    from monitor.web.auth import create_login_link
 
     settings = settings_of(context)
     runtime = read_runtime(settings.data)
     if runtime is None:
         raise click.ClickException(f"no daemon runs on {settings.data}; start one with `watchkeeper serve`")
-    token = create_login_link(State(settings.state_file), "admin")
+    state = State(settings.state_file)
+    try:
+        token = create_login_link(state, name)
+    except AccountError as error:
+        raise click.ClickException(str(error)) from None
+    note(state, entry(of_this_machine(), "login_link.create", f"person:{name}"))
     click.echo(f"{settings.console.public_url or runtime.console_url}/login?token={token}")

@@ -9,18 +9,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
+from monitor.people.roles import RIGHTS
 from monitor.store.state import ApiKey, State, now
 
-SCOPES = ("ingest", "replay", "read", "operate")
-"""ingest: send events; replay: send events marked as replayed; read: the API; operate: change and stop."""
+SCOPES = ("ingest", "replay", *RIGHTS)
+"""ingest: send events; replay: send events marked as replayed; the others are those of people."""
 
 LOCAL = "local"
 """Name of the key that the commands on this machine use; made anew at each start."""
 
 REFRESH_SECONDS = 2.0
-"""A revoked key is refused after this long at the latest."""
+"""A key that was revoked, or whose time is over, is refused after this long at the latest."""
 
 MISS_SECONDS = 0.2
 """An unknown key makes the table be read again, but no more often than this."""
@@ -69,10 +70,11 @@ class Keys:
         tenant: str = "default",
         agents: Iterable[str] = (),
         scopes: Iterable[str] = ("ingest",),
+        expires_at: int | None = None,
     ) -> tuple[str, str]:
         """Make a key; its id and its secret, which is kept nowhere and cannot be shown again.
 
-        Raises ValueError at an unknown scope.
+        ``expires_at`` is in microseconds since the epoch. Raises ValueError at an unknown scope.
         """
         scopes = list(scopes)
         if unknown := sorted(set(scopes) - set(SCOPES)):
@@ -90,6 +92,7 @@ class Keys:
                     scopes=scopes,
                     created_at=now(),
                     revoked_at=None,
+                    expires_at=expires_at,
                 )
             )
         return key_id, secret
@@ -118,7 +121,7 @@ class Keys:
         """Every key there ever was, oldest first, without secrets or hashes."""
         with self._state.read() as session:
             keys = session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)).all()
-        shown = ("id", "name", "tenant", "agents", "scopes", "created_at", "revoked_at")
+        shown = ("id", "name", "tenant", "agents", "scopes", "created_at", "expires_at", "revoked_at")
         return [{name: getattr(key, name) for name in shown} for key in keys]
 
     def authenticate(self, authorization: str | None) -> Sender | None:
@@ -156,7 +159,8 @@ class Keys:
 
     def _read(self) -> None:
         with self._state.read() as session:
-            keys = session.scalars(select(ApiKey).where(ApiKey.revoked_at.is_(None))).all()
+            in_force = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now())
+            keys = session.scalars(select(ApiKey).where(ApiKey.revoked_at.is_(None), in_force)).all()
         self._senders = {
             key.secret_hash: Sender(
                 key.id, key.tenant, tuple(key.agents), frozenset(key.scopes), name=key.name

@@ -49,6 +49,49 @@ class ApiKey(Base):
     scopes: Mapped[list[Any]]
     created_at: Mapped[int]
     revoked_at: Mapped[int | None]
+    expires_at: Mapped[int | None]
+
+
+class Person(Base):
+    """Somebody who uses the console. ``issuer`` and ``subject`` are OpenID Connect's."""
+
+    __tablename__ = "people"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    display_name: Mapped[str]
+    email: Mapped[str | None]
+    role: Mapped[str]
+    password_hash: Mapped[str | None]
+    issuer: Mapped[str | None]
+    subject: Mapped[str | None]
+    created_at: Mapped[int]
+    disabled_at: Mapped[int | None]
+
+    __table_args__ = (Index("people_identity", "issuer", "subject", unique=True),)
+
+
+class SignInFailure(Base):
+    """Sign-ins that failed, by name, address or both; no more before ``until``."""
+
+    __tablename__ = "sign_in_failures"
+    place: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last_at: Mapped[int]
+    until: Mapped[int]
+
+
+class AuditEntry(Base):
+    """Who did what to what, when, from where and why. Append-only, by trigger."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[int] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(index=True)
+    role: Mapped[str | None]
+    action: Mapped[str]
+    subject: Mapped[str] = mapped_column(index=True)
+    reason: Mapped[str]
+    address: Mapped[str | None]
+    detail: Mapped[dict[str, Any]]
 
 
 class LoginLink(Base):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.sessions import SessionMiddleware
 
 from monitor import __version__
 from monitor.alerting.alerts import AlertDesk
@@ -21,10 +23,12 @@ from monitor.web.api import attributes as api_attributes
 from monitor.web.api import dead_letters as api_dead_letters
 from monitor.web.api import hunts as api_hunts
 from monitor.web.api import orders as api_orders
+from monitor.web.api import people as api_people
 from monitor.web.api import status as api_status
 from monitor.web.context import Console
 from monitor.web.headers import SecurityHeaders
-from monitor.web.pages import alerts, changes, live, login, orders, status
+from monitor.web.pages import account, alerts, audit, changes, live, login, orders, people, status
+from monitor.web.provider import Provider
 from monitor.web.templating import STATIC
 
 LARGEST_BODY = 1 << 20
@@ -53,12 +57,24 @@ def console_app(
         max_body_size=LARGEST_BODY,
         responses=problems.DOCUMENTED,
     )
-    app.state.console = Console(state, settings, readers, alert_desk, order_desk, store_ready, Keys(state))
+    oidc = settings.console.oidc
+    provider = Provider(oidc) if oidc.issuer else None
+    console = Console(state, settings, readers, alert_desk, order_desk, store_ready, Keys(state), provider)
+    app.state.console = console
     app.add_middleware(SecurityHeaders)
+    if provider is not None:
+        # what must be remembered until the provider sends the browser back
+        app.add_middleware(
+            SessionMiddleware,
+            secret_key=secrets.token_hex(32),
+            session_cookie="__Host-signing-in" if console.https else "signing-in",
+            max_age=600,
+            https_only=console.https,
+        )
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
     # The stream and the fragments come before /alerts/{alert_id}, which would take them for an id.
-    pages = (live, login, alerts, changes, orders, status)
+    pages = (live, login, alerts, changes, orders, status, account, people, audit)
     for part in (
         *pages,
         api_agents,
@@ -68,6 +84,7 @@ def console_app(
         api_hunts,
         api_attributes,
         api_status,
+        api_people,
         health,
     ):
         app.include_router(part.router)

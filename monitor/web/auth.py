@@ -1,30 +1,28 @@
-"""Who is asking: a person by a one-time link and a cookie, or a program by an API key.
+"""Who is asking: a person by a cookie, or a program by an API key; and what each route needs of them.
 
-Tokens are 256 random bits and only their SHA-256 is kept, so a copy of the state database
-signs nobody in. Every write by cookie needs the session's CSRF token as well, which is what
-lets the cookie be ``SameSite=Lax``: links in chat messages must find the reader signed in.
+Every route names the right it needs (`Needs`), and nothing else lets anybody in. Every write by
+cookie needs the session's CSRF token as well, which is what lets the cookie be ``SameSite=Lax``:
+links in chat messages must find the reader signed in.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from fastapi import Depends, Form, Header, Request
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from monitor.people import trail
+from monitor.people.roles import ROLES, with_right
+from monitor.people.sessions import SESSION_LIFE, end_session, signed_in_as
 from monitor.sources.keys import LOCAL
-from monitor.store.state import LoginLink, State, WebSession, now
+from monitor.store.state import AuditEntry
 from monitor.web.context import Console, console_of
 from monitor.web.problems import Problem, SignInNeeded
 
-SESSION_LIFE = timedelta(hours=12)
-LINK_LIFE = timedelta(hours=1)
-MICROSECOND = timedelta(microseconds=1)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -32,58 +30,42 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Caller:
     """Who is asking, and what they may do.
 
-    ``actor`` is the name that the history keeps. ``tenant`` bounds what a key may see;
-    None, as for people, sees every tenant.
+    ``actor`` is the name that the history keeps, ``rights`` are some of `RIGHTS`. ``tenant`` bounds
+    what a key may see; None, as for people, sees every tenant.
     """
 
     actor: str
-    scopes: frozenset[str]
+    rights: frozenset[str]
+    role: str | None = None
     tenant: str | None = None
-    csrf: str | None = None
+    csrf: str | None = field(default=None, repr=False)
     expires_at: int | None = None
+    address: str | None = None
 
+    def may(self, right: str) -> bool:
+        """Whether they have a right."""
+        return right in self.rights
 
-def digest(token: str) -> str:
-    """What is kept of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def create_login_link(state: State, user: str, ttl: timedelta = LINK_LIFE) -> str:
-    """A token for ``/login?token=…`` that signs ``user`` in once, within ``ttl``."""
-    token = secrets.token_urlsafe(32)
-    moment = now()
-    with state.write() as session:
-        session.add(
-            LoginLink(
-                token_hash=digest(token),
-                user=user,
-                created_at=moment,
-                expires_at=moment + ttl // MICROSECOND,
-                used_at=None,
-            )
+    def act(
+        self, action: str, subject: str, reason: str = "", detail: dict[str, Any] | None = None
+    ) -> AuditEntry:
+        """What the audit trail keeps of an act."""
+        return trail.entry(
+            self.actor, action, subject, role=self.role, reason=reason, address=self.address, detail=detail
         )
-    return token
 
 
-def redeem(state: State, token: str) -> str | None:
-    """Use a link up and begin a session: the cookie's value, or None where the link is no good."""
-    moment = now()
-    cookie = secrets.token_urlsafe(32)
-    with state.write() as session:
-        link = session.get(LoginLink, digest(token))
-        if link is None or link.used_at is not None or link.expires_at <= moment:
-            return None
-        link.used_at = moment
-        session.add(
-            WebSession(
-                token_hash=digest(cookie),
-                user=link.user,
-                csrf=secrets.token_urlsafe(32),
-                created_at=moment,
-                expires_at=moment + SESSION_LIFE // MICROSECOND,
-            )
-        )
-    return cookie
+def note_reading(console: Console, caller: Caller, subject: str) -> None:
+    """Keep in the trail that somebody reads content: what agents were told, did and got."""
+    with console.state.read() as session:
+        if trail.read_lately(session, caller.actor, subject):
+            return
+    trail.note(console.state, caller.act(trail.CONTENT_READ, subject))
+
+
+def address_of(request: Request) -> str | None:
+    """Where a request comes from, as the server saw it."""
+    return request.client.host if request.client else None
 
 
 def cookie_name(console: Console) -> str:
@@ -104,26 +86,28 @@ def set_cookie(response: Response, console: Console, value: str) -> None:
     )
 
 
-def end_session(request: Request, response: Response, console: Console) -> None:
+def sign_out(request: Request, response: Response, console: Console) -> None:
     """Forget the session on both sides."""
     if cookie := request.cookies.get(cookie_name(console)):
-        with console.state.write() as session:
-            if (found := session.get(WebSession, digest(cookie))) is not None:
-                session.delete(found)
+        end_session(console.state, cookie)
     response.delete_cookie(cookie_name(console), path="/", secure=console.https, httponly=True)
 
 
 def by_cookie(request: Request, console: Console) -> Caller | None:
     """The signed-in person, or None."""
     cookie = request.cookies.get(cookie_name(console))
-    if not cookie:
+    found = signed_in_as(console.state, cookie) if cookie else None
+    if found is None:
         return None
-    with console.state.read() as session:
-        found = session.get(WebSession, digest(cookie))
-    if found is None or found.expires_at <= now():
-        return None
-    scopes = frozenset({"read", "operate"})
-    return Caller(found.user, scopes, csrf=found.csrf, expires_at=found.expires_at)
+    session, person = found
+    return Caller(
+        person.name,
+        ROLES[person.role],
+        role=person.role,
+        csrf=session.csrf,
+        expires_at=session.expires_at,
+        address=address_of(request),
+    )
 
 
 def by_key(request: Request, console: Console) -> Caller | None:
@@ -136,6 +120,7 @@ def by_key(request: Request, console: Console) -> Caller | None:
         f"key:{sender.key_id}",
         frozenset(sender.scopes),
         tenant=None if sender.name == LOCAL else sender.tenant,
+        address=address_of(request),
     )
 
 
@@ -145,62 +130,77 @@ def require_same_site(request: Request) -> None:
         raise Problem(403, "this request came from another site; open the console itself")
 
 
-def _token_fits(caller: Caller, token: str | None) -> bool:
-    return caller.csrf is not None and token is not None and hmac.compare_digest(caller.csrf, token)
+async def _token(request: Request) -> str | None:
+    if (header := request.headers.get("x-csrf-token")) is not None:
+        return header
+    if request.headers.get("content-type", "").startswith("application/json"):
+        return None
+    sent = (await request.form()).get("csrf")
+    return sent if isinstance(sent, str) else None
 
 
-def signed_in(request: Request, console: Annotated[Console, Depends(console_of)]) -> Caller:
-    """For pages: the person, or the way to sign in."""
-    caller = by_cookie(request, console)
-    if caller is None:
-        raise SignInNeeded
-    return caller
-
-
-def signed_in_to_write(
-    request: Request,
-    caller: Annotated[Caller, Depends(signed_in)],
-    csrf: Annotated[str | None, Form()] = None,
-    x_csrf_token: Annotated[str | None, Header()] = None,
-) -> Caller:
-    """For forms: the person, and proof that the form is ours."""
+async def _prove(request: Request, caller: Caller, remedy: str) -> None:
+    """Raises Problem unless a write by cookie carries the session's token."""
     require_same_site(request)
-    if not _token_fits(caller, x_csrf_token or csrf):
-        raise Problem(403, "the form is out of date; load the page again")
-    return caller
+    token = await _token(request)
+    if caller.csrf is None or token is None or not hmac.compare_digest(caller.csrf, token):
+        raise Problem(403, remedy)
 
 
-def _api_caller(request: Request, console: Console, scope: str) -> Caller:
-    if "authorization" in request.headers:
-        caller = by_key(request, console)
-    else:
-        caller = by_cookie(request, console)
-        if caller is not None and request.method not in SAFE_METHODS:
-            require_same_site(request)
-            if not _token_fits(caller, request.headers.get("x-csrf-token")):
-                raise Problem(403, "a write by cookie needs the X-CSRF-Token header")
-    if caller is None:
-        raise Problem(
-            401,
-            "send `Authorization: Bearer wk_…` with a valid key; `watchkeeper keys create` makes one",
-            {"WWW-Authenticate": "Bearer"},
-        )
-    if scope not in caller.scopes:
-        raise Problem(403, f"the key lacks the scope `{scope}`; create one that has it")
-    return caller
+class Needs:
+    """What a route needs of whoever asks: one right. The dependency gives the caller."""
+
+    def __init__(self, right: str) -> None:
+        self.right = right
 
 
-def may_read(request: Request, console: Annotated[Console, Depends(console_of)]) -> Caller:
-    """For the API: somebody with the ``read`` scope."""
-    return _api_caller(request, console, "read")
+class Page(Needs):
+    """For pages: a signed-in person, or the way to sign in."""
+
+    async def __call__(self, request: Request, console: Annotated[Console, Depends(console_of)]) -> Caller:
+        """The person. Raises SignInNeeded or Problem."""
+        caller = await run_in_threadpool(by_cookie, request, console)
+        if caller is None:
+            raise SignInNeeded
+        if request.method not in SAFE_METHODS:
+            await _prove(request, caller, "the form is out of date; load the page again")
+        if not caller.may(self.right):
+            raise Problem(
+                403, f"your role, {caller.role}, may not do this; it takes one of {with_right(self.right)}"
+            )
+        return caller
 
 
-def may_operate(request: Request, console: Annotated[Console, Depends(console_of)]) -> Caller:
-    """For the API: somebody with the ``operate`` scope."""
-    return _api_caller(request, console, "operate")
+class Api(Needs):
+    """For the API: a program with a key, or a person's own page."""
+
+    async def __call__(self, request: Request, console: Annotated[Console, Depends(console_of)]) -> Caller:
+        """The caller. Raises Problem."""
+        if "authorization" in request.headers:
+            caller = await run_in_threadpool(by_key, request, console)
+        else:
+            caller = await run_in_threadpool(by_cookie, request, console)
+            if caller is not None and request.method not in SAFE_METHODS:
+                await _prove(request, caller, "a write by cookie needs the X-CSRF-Token header")
+        if caller is None:
+            raise Problem(
+                401,
+                "send `Authorization: Bearer wk_…` with a valid key; `watchkeeper keys create` makes one",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        if not caller.may(self.right):
+            what = f"your role, {caller.role}," if caller.role else "the key"
+            raise Problem(403, f"{what} lacks the right `{self.right}`; use one that has it")
+        return caller
 
 
-SignedIn = Annotated[Caller, Depends(signed_in)]
-SignedInToWrite = Annotated[Caller, Depends(signed_in_to_write)]
-MayRead = Annotated[Caller, Depends(may_read)]
-MayOperate = Annotated[Caller, Depends(may_operate)]
+PageRead = Annotated[Caller, Depends(Page("read"))]
+PageTriage = Annotated[Caller, Depends(Page("triage"))]
+PageRespond = Annotated[Caller, Depends(Page("respond"))]
+PageAudit = Annotated[Caller, Depends(Page("audit"))]
+PageAdmin = Annotated[Caller, Depends(Page("admin"))]
+ApiRead = Annotated[Caller, Depends(Api("read"))]
+ApiTriage = Annotated[Caller, Depends(Api("triage"))]
+ApiRespond = Annotated[Caller, Depends(Api("respond"))]
+ApiAudit = Annotated[Caller, Depends(Api("audit"))]
+ApiAdmin = Annotated[Caller, Depends(Api("admin"))]

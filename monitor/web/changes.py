@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitor.alerting.alerts import AlertError
-from monitor.store.state import Alert
+from monitor.store.state import Alert, AuditEntry
+from monitor.web.auth import Caller
 from monitor.web.context import Console
 
 MOST_AT_ONCE = 200
@@ -46,7 +47,14 @@ class Outcome:
     refused: tuple[str, ...]
 
 
-def change_all(console: Console, actor: str, targets: Sequence[Target], wanted: Wanted) -> Outcome:
+def change_act(caller: Caller, alert_id: str, wanted: Wanted) -> AuditEntry:
+    """What the audit trail keeps of a change."""
+    detail = {"status": wanted.status, "verdict": wanted.verdict, "owner": wanted.owner}
+    given = {name: value for name, value in detail.items() if value is not None}
+    return caller.act("alert.change", f"alert:{alert_id}", wanted.reason, given)
+
+
+def change_all(console: Console, caller: Caller, targets: Sequence[Target], wanted: Wanted) -> Outcome:
     """Change each alert in a transaction of its own, so that one refusal leaves the others."""
     changed, refused = [], []
     for target in targets:
@@ -55,13 +63,14 @@ def change_all(console: Console, actor: str, targets: Sequence[Target], wanted: 
                 alert = console.alert_desk.change(
                     session,
                     target.alert_id,
-                    actor,
+                    caller.actor,
                     status=wanted.status,
                     verdict=wanted.verdict,
                     owner=wanted.owner,
                     reason=wanted.reason,
                     expected_version=target.version,
                 )
+                session.add(change_act(caller, target.alert_id, wanted))
             changed.append(alert)
         except AlertError as error:
             refused.append(str(error))

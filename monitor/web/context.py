@@ -16,6 +16,7 @@ from monitor.settings import Settings
 from monitor.sources.keys import Keys
 from monitor.store.queries import Readers
 from monitor.store.state import State
+from monitor.web.provider import Provider
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Console:
     order_desk: OrderDesk
     store_ready: Callable[[], object]
     keys: Keys
+    provider: Provider | None = None
 
     @property
     def https(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 
@@ -13,9 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from monitor.web.auth import may_read
+from monitor.settings import is_loopback
+from monitor.web.auth import Api
 from monitor.web.context import Console, InConsole
 from monitor.web.formats import SECOND
 from monitor.web.problems import problem
@@ -25,6 +26,7 @@ from monitor.web.safe import safe_plain
 router = APIRouter(tags=["health"])
 
 NEEDED = ("edge", "detection")
+READER = Api("read")
 
 
 @router.get("/healthz")
@@ -73,10 +75,14 @@ def _store_reasons(console: Console) -> Iterator[str]:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics(request: Request, console: InConsole) -> Response:
+async def metrics(request: Request, console: InConsole) -> Response:
     """Prometheus text. Open to this machine; from elsewhere it takes a key with the ``read`` scope."""
     if not _from_this_machine(request):
-        may_read(request, console)
+        await READER(request, console)
+    return await run_in_threadpool(_metrics, console)
+
+
+def _metrics(console: Console) -> Response:
     with console.state.read() as session:
         seen = pulse(session)
     registry = CollectorRegistry(auto_describe=False)
@@ -88,16 +94,7 @@ def _from_this_machine(request: Request) -> bool:
     """A proxy's requests come from loopback too, and so may a web page's by DNS rebinding."""
     forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
     peer = request.client.host if request.client else ""
-    return not forwarded and _loopback(peer) and _loopback(request.url.hostname or "")
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return not forwarded and is_loopback(peer) and is_loopback(request.url.hostname or "")
 
 
 class _Snapshot(Collector):

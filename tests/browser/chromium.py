@@ -15,8 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from monitor.web.auth import create_login_link
 from tests.daemons import until
+from tests.people import link
 from tests.web.seeding import Stand
 
 FLAGS = [
@@ -100,7 +100,7 @@ def visiting(
     )
     visit = Visit(context.new_page(), url)
     visit.watch()
-    visit.page.goto(f"{url}/login?token={create_login_link(stand.state, 'ana')}")
+    visit.page.goto(f"{url}/login?token={link(stand.state, 'ana')}")
     visit.page.get_by_role("button", name="Sign in").click()
     visit.page.wait_for_url(f"{url}/alerts")
     yield visit

@@ -22,7 +22,7 @@ from monitor.sources.commit import Busy, Committer
 from monitor.sources.deadletters import DeadLetter, DeadLetters
 from monitor.sources.deadreader import newest
 from monitor.sources.gate import Rejection
-from monitor.sources.keys import Keys, Sender
+from monitor.sources.keys import SCOPES, Keys, Sender
 from monitor.sources.seen import Seen, fingerprint
 from monitor.sources.spool import Entry, Position, SpoolReader, SpoolWriter, segments
 from monitor.store.migrate import migrate_state
@@ -441,7 +441,7 @@ def test_a_key_gives_its_rights_and_its_secret_is_kept_nowhere(keys: Keys, tmp_p
 
 
 def test_an_unknown_scope_is_told(keys: Keys) -> None:
-    with pytest.raises(ValueError, match="ingest, replay, read, operate"):
+    with pytest.raises(ValueError, match="ingest, replay, read, triage, respond, audit, admin"):
         keys.create("x", scopes=["everything"])
 
 
@@ -450,7 +450,7 @@ def test_the_local_key_is_replaced_at_each_start(keys: Keys) -> None:
     assert keys.authenticate(f"Bearer {first}") is None
     sender = keys.authenticate(f"Bearer {second}")
     assert sender is not None
-    assert sender.scopes == {"ingest", "replay", "read", "operate"}
+    assert sender.scopes == set(SCOPES)
     assert [key["revoked_at"] is None for key in keys.list()] == [False, True]
 
 

@@ -508,7 +508,7 @@ def test_letters_are_sent_again_in_requests_as_small_as_the_edge_takes(
 
 
 def test_only_the_console_may_ask_and_only_in_the_right_form(edge: LiveEdge) -> None:
-    _, operator = edge.keys.create("operator", scopes=["ingest", "operate"])
+    _, operator = edge.keys.create("operator", scopes=["ingest", "triage", "respond"])
     asked = json.dumps({"ids": [], "actor": "ana"})
     assert edge.post(asked, "/v1/dead-letters/replay", operator).status_code == 403
     replay(edge)

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from monitor.sources.keys import Keys
 from monitor.store.clickhouse import EventStore
-from monitor.web.auth import create_login_link
+from tests.people import link
 from tests.web.seeding import Stand, console, open_store
 
 
@@ -56,7 +56,7 @@ class Browser(TestClient):
 @pytest.fixture
 def browser(stand: Stand) -> Browser:
     client = Browser(stand.app, base_url="http://127.0.0.1", follow_redirects=False)
-    answer = client.post("/login", data={"token": create_login_link(stand.state, "ana")})
+    answer = client.post("/login", data={"token": link(stand.state, "ana")})
     assert answer.status_code == 303
     found = re.search(r'name="csrf" content="([^"]+)"', client.get("/status").text)
     assert found

@@ -43,7 +43,7 @@ def test_without_a_valid_key_there_is_a_problem_with_a_remedy(
 
 def test_a_key_does_only_what_its_scopes_say(stand: Stand, stranger: TestClient, alert: Alert) -> None:
     change = {"status": "acknowledged"}
-    sender, reader, operator = key(stand, "ingest"), key(stand, "read"), key(stand, "operate")
+    sender, reader, operator = key(stand, "ingest"), key(stand, "read"), key(stand, "triage", "respond")
     assert stranger.get("/api/v1/alerts", headers=sender).status_code == 403
     assert stranger.get("/api/v1/alerts", headers=reader).status_code == 200
     assert stranger.post(f"/api/v1/alerts/{alert.id}/changes", json=change, headers=reader).status_code == 403
@@ -54,7 +54,7 @@ def test_a_key_does_only_what_its_scopes_say(stand: Stand, stranger: TestClient,
 
 def test_a_key_sees_its_own_tenant_only(stand: Stand, stranger: TestClient, alert: Alert) -> None:
     stand.file(finding("theirs", tenant="rival"))
-    rival = key(stand, "read", "operate", tenant="rival")
+    rival = key(stand, "read", "triage", "respond", tenant="rival")
     items = stranger.get("/api/v1/alerts", headers=rival).json()["items"]
     assert [item["tenant"] for item in items] == ["rival"]
     path = f"/api/v1/alerts/{alert.id}"
@@ -110,7 +110,7 @@ def test_an_alert_has_its_findings_its_orders_and_who_changed_it(
 def test_a_change_answers_with_the_alert_and_its_new_version(
     stand: Stand, stranger: TestClient, alert: Alert
 ) -> None:
-    operator = key(stand, "read", "operate")
+    operator = key(stand, "read", "triage", "respond")
     path = f"/api/v1/alerts/{alert.id}"
     etag = stranger.get(path, headers=operator).headers["etag"]
     body = {"status": "closed", "verdict": "false_positive", "reason": "a test account"}
@@ -139,7 +139,9 @@ def test_a_change_answers_with_the_alert_and_its_new_version(
 def test_a_change_that_cannot_be_is_refused(
     stand: Stand, stranger: TestClient, alert: Alert, body: dict[str, Any], status: int
 ) -> None:
-    answer = stranger.post(f"/api/v1/alerts/{alert.id}/changes", json=body, headers=key(stand, "operate"))
+    answer = stranger.post(
+        f"/api/v1/alerts/{alert.id}/changes", json=body, headers=key(stand, "triage", "respond")
+    )
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -155,7 +157,7 @@ def test_a_cookie_reads_but_writes_only_with_its_token(browser: Browser, alert: 
 def test_a_person_can_order_a_stop_and_asking_twice_gives_one_order(
     stand: Stand, stranger: TestClient, alert: Alert
 ) -> None:
-    operator = key(stand, "read", "operate")
+    operator = key(stand, "read", "triage", "respond")
     body = {
         "scope": "session",
         "session_id": "session-one",
@@ -183,7 +185,7 @@ def test_the_agent_of_a_session_without_alerts_is_known_from_its_events(
             row.identity = "provisional"
     body = {"scope": "session", "session_id": "ticket-7712", "reason": "enough"}
     assert (
-        stranger.post("/api/v1/orders", json=body, headers=key(stand, "operate")).json()["agent_id"]
+        stranger.post("/api/v1/orders", json=body, headers=key(stand, "triage", "respond")).json()["agent_id"]
         == "support-agent"
     )
 
@@ -202,7 +204,7 @@ def test_the_agent_of_a_session_without_alerts_is_known_from_its_events(
 def test_an_incomplete_order_is_refused_with_a_reason(
     stand: Stand, stranger: TestClient, body: dict[str, Any]
 ) -> None:
-    answer = stranger.post("/api/v1/orders", json=body, headers=key(stand, "operate"))
+    answer = stranger.post("/api/v1/orders", json=body, headers=key(stand, "triage", "respond"))
     assert answer.status_code == 422
     assert answer.json()["detail"]
 

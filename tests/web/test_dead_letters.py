@@ -86,7 +86,7 @@ def test_only_an_operator_sends_letters_again_and_only_the_own(
     stand: Stand, stranger: TestClient, letters: DeadLetters
 ) -> None:
     asked = {"ids": ["1-1", "1-2"]}
-    reader, rival = key(stand, "read"), key(stand, "operate", tenant="rival")
+    reader, rival = key(stand, "read"), key(stand, "triage", "respond", tenant="rival")
     assert stranger.post(f"{PATH}/replay", json=asked).status_code == 401
     assert stranger.post(f"{PATH}/replay", json=asked, headers=reader).status_code == 403
     for wrong in ({"ids": []}, {"ids": ["x"]}, {"ids": ["1-1"], "as": "admin"}, {"ids": ["1-1"] * 501}):

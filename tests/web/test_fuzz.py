@@ -54,7 +54,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, store: EventStore) -> Iter
     """A console over a real server with something in it: its address, and a key that may do anything."""
     with console(tmp_path_factory.mktemp("fuzz") / "data", store) as stand:
         stand.file(*(finding(f"f{number}") for number in range(20)))
-        _, key = Keys(stand.state).create("fuzz", scopes=("read", "operate"))
+        _, key = Keys(stand.state).create("fuzz", scopes=("read", "triage", "respond", "audit", "admin"))
         with served(stand.app) as url:
             yield url.removesuffix("/kill"), key
 

@@ -11,13 +11,13 @@ from starlette.testclient import TestClient
 
 from monitor.store.clickhouse import EventStore
 from monitor.store.state import LoginLink, WebSession
-from monitor.web.auth import create_login_link
+from tests.people import link
 from tests.web.conftest import Browser
 from tests.web.seeding import Stand, console
 
 
 def test_looking_at_a_link_does_not_use_it_up(stand: Stand, stranger: TestClient) -> None:
-    token = create_login_link(stand.state, "ana")
+    token = link(stand.state, "ana")
     for _ in range(3):
         assert stranger.get(f"/login?token={token}").status_code == 200
     answer = stranger.post("/login", data={"token": token})
@@ -26,7 +26,7 @@ def test_looking_at_a_link_does_not_use_it_up(stand: Stand, stranger: TestClient
 
 
 def test_a_link_works_once(stand: Stand, stranger: TestClient) -> None:
-    token = create_login_link(stand.state, "ana")
+    token = link(stand.state, "ana")
     assert stranger.post("/login", data={"token": token}).status_code == 303
     stranger.cookies.clear()
     again = stranger.post("/login", data={"token": token})
@@ -36,13 +36,13 @@ def test_a_link_works_once(stand: Stand, stranger: TestClient) -> None:
 
 
 def test_an_old_link_works_no_more(stand: Stand, stranger: TestClient) -> None:
-    token = create_login_link(stand.state, "ana", timedelta(seconds=0))
+    token = link(stand.state, "ana", timedelta(seconds=0))
     assert stranger.post("/login", data={"token": token}).status_code == 403
 
 
 def test_neither_link_nor_cookie_is_kept_as_it_is(stand: Stand, browser: Browser) -> None:
     cookie = browser.cookies["watchkeeper"]
-    token = create_login_link(stand.state, "bea")
+    token = link(stand.state, "bea")
     with stand.state.read() as session:
         kept = [
             *session.scalars(select(LoginLink.token_hash)),
@@ -68,7 +68,7 @@ def test_a_stale_page_of_a_stranger_is_sent_to_the_door(stranger: TestClient) ->
 
 
 def test_the_cookie_cannot_be_read_by_scripts(stand: Stand, stranger: TestClient) -> None:
-    answer = stranger.post("/login", data={"token": create_login_link(stand.state, "ana")})
+    answer = stranger.post("/login", data={"token": link(stand.state, "ana")})
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
@@ -78,14 +78,14 @@ def test_the_cookie_cannot_be_read_by_scripts(stand: Stand, stranger: TestClient
 def test_behind_https_the_cookie_is_tied_to_the_host(tmp_path: Path, store: EventStore) -> None:
     with console(tmp_path / "https", store, console={"public_url": "https://watch.example"}) as stand:
         client = TestClient(stand.app, base_url="https://watch.example", follow_redirects=False)
-        answer = client.post("/login", data={"token": create_login_link(stand.state, "ana")})
+        answer = client.post("/login", data={"token": link(stand.state, "ana")})
         assert answer.headers["set-cookie"].startswith("__Host-watchkeeper=")
         assert "; Secure" in answer.headers["set-cookie"]
         assert client.get("/alerts").status_code == 200
 
 
 def test_another_site_cannot_sign_somebody_in(stand: Stand, stranger: TestClient) -> None:
-    token = create_login_link(stand.state, "mallory")
+    token = link(stand.state, "mallory")
     answer = stranger.post("/login", data={"token": token}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
 

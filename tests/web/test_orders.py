@@ -96,7 +96,7 @@ def test_events_tell_the_environment_where_no_alert_does(
     heard = event(agent_id="told-by-events", environment="production", timestamp=datetime.now(UTC))
     store.insert(placed(pa.Table.from_batches([arrow_batch([heard])]), 1), token="told-by-events")
     body = {**STOP, "agent_id": "told-by-events"}
-    answer = stranger.post("/api/v1/orders", json=body, headers=key(stand, "operate"))
+    answer = stranger.post("/api/v1/orders", json=body, headers=key(stand, "triage", "respond"))
     with stand.state.read() as session:
         assert session.get_one(Order, answer.json()["request_id"]).environment == "production"
 
@@ -121,7 +121,7 @@ def test_an_agent_that_nobody_knows_is_ordered_stopped_in_every_environment(
     stand: Stand, stranger: TestClient
 ) -> None:
     body = {**STOP, "agent_id": "never-heard"}
-    answer = stranger.post("/api/v1/orders", json=body, headers=key(stand, "operate"))
+    answer = stranger.post("/api/v1/orders", json=body, headers=key(stand, "triage", "respond"))
     with stand.state.read() as session:
         order = session.get_one(Order, answer.json()["request_id"])
     assert (order.tenant, order.environment) == ("default", None)

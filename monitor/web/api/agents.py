@@ -6,7 +6,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from fastapi import APIRouter
 
 from monitor.web.api.models import AgentPage, AgentSeen
-from monitor.web.auth import MayRead
+from monitor.web.auth import ApiRead
 from monitor.web.context import InConsole
 from monitor.web.problems import Problem
 
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 
 
 @router.get("")
-async def list_agents(console: InConsole, caller: MayRead) -> AgentPage:
+async def list_agents(console: InConsole, caller: ApiRead) -> AgentPage:
     """Every agent of the stored history, busiest first."""
     try:
         rows = await console.readers.agents(caller.tenant)

@@ -12,7 +12,8 @@ from monitor.alerting.alerts import AlertError
 from monitor.store.state import Alert, AlertChange, AlertFinding, Order
 from monitor.web.api.cursors import LATEST, after, cursor
 from monitor.web.api.models import AlertDetail, AlertPage, AlertSummary, Change, Level, Status
-from monitor.web.auth import Caller, MayOperate, MayRead
+from monitor.web.auth import ApiRead, ApiTriage, Caller, note_reading
+from monitor.web.changes import Wanted, change_act
 from monitor.web.context import InConsole
 from monitor.web.problems import Problem
 
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/api/v1/alerts", tags=["alerts"])
 @router.get("")
 def list_alerts(
     console: InConsole,
-    caller: MayRead,
+    caller: ApiRead,
     status: Annotated[list[Status] | None, Query()] = None,
     level: Annotated[list[Level] | None, Query()] = None,
     agent: Annotated[list[str] | None, Query()] = None,
@@ -54,10 +55,11 @@ def list_alerts(
 
 
 @router.get("/{alert_id}")
-def get_alert(alert_id: str, console: InConsole, caller: MayRead, response: Response) -> AlertDetail:
+def get_alert(alert_id: str, console: InConsole, caller: ApiRead, response: Response) -> AlertDetail:
     """One alert with history, findings and orders. The ETag is its version, for ``If-Match``."""
     with console.state.read() as db:
         answer = _detail(db, visible(db, alert_id, caller))
+    note_reading(console, caller, f"alert:{alert_id}")
     response.headers["ETag"] = f'"{answer.version}"'
     return answer
 
@@ -67,7 +69,7 @@ def change_alert(
     alert_id: str,
     change: Change,
     console: InConsole,
-    caller: MayOperate,
+    caller: ApiTriage,
     response: Response,
     if_match: Annotated[str | None, Header()] = None,
 ) -> AlertDetail:
@@ -90,6 +92,8 @@ def change_alert(
             )
         except AlertError as error:
             raise Problem(409, str(error)) from None
+        wanted = Wanted(change.status, change.verdict, change.owner, change.reason.strip())
+        db.add(change_act(caller, alert_id, wanted))
         db.flush()
         answer = _detail(db, alert)
     console.alert_desk.wake()

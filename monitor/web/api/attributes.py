@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from monitor.store.fault import StoreError
-from monitor.web.auth import MayRead
+from monitor.web.auth import ApiRead
 from monitor.web.context import InConsole
 from monitor.web.problems import Problem
 
@@ -20,7 +20,7 @@ class AttributeNames(BaseModel):
 
 
 @router.get("")
-async def attributes(console: InConsole, caller: MayRead) -> AttributeNames:
+async def attributes(console: InConsole, caller: ApiRead) -> AttributeNames:
     """What rules may name beyond columns, as far as events have carried it."""
     try:
         return AttributeNames(items=await console.readers.attribute_keys(caller.tenant))

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from monitor.people import trail
 from monitor.runtime import read_runtime
 from monitor.sources.deadreader import ID, Kept, Wanted, find, find_all, newest, page
-from monitor.web.auth import Caller, MayOperate, MayRead
+from monitor.web.auth import ApiRead, ApiTriage, Caller, note_reading
 from monitor.web.context import Console, InConsole
 from monitor.web.problems import Problem
 
@@ -107,7 +108,7 @@ def _columns(kept: Kept) -> dict[str, Any]:
 
 
 def wanted(
-    caller: MayRead,
+    caller: ApiRead,
     reason: Annotated[str | None, Query(max_length=200, description="a part of the reason")] = None,
     key: Annotated[str | None, Query(max_length=100, description="id of the sender's key")] = None,
     since: Annotated[int | None, Query(description="microseconds since the epoch")] = None,
@@ -119,10 +120,16 @@ def wanted(
     return Wanted(caller.tenant, key, reason, since, replayed)
 
 
+def noted(console: InConsole, caller: ApiRead) -> None:
+    """What was sent is in what is listed: the trail keeps that somebody reads it."""
+    note_reading(console, caller, "dead_letters")
+
+
+NOTED = [Depends(noted)]
 AsWanted = Annotated[Wanted, Depends(wanted)]
 
 
-@router.get("")
+@router.get("", dependencies=NOTED)
 def list_dead_letters(
     console: InConsole,
     asked: AsWanted,
@@ -135,7 +142,7 @@ def list_dead_letters(
     return DeadLetterPage(items=[DeadLetterSummary.of(kept) for kept in found[:limit]], next_cursor=more)
 
 
-@router.get("/download", response_class=StreamingResponse)
+@router.get("/download", response_class=StreamingResponse, dependencies=NOTED)
 def download(console: InConsole, asked: AsWanted) -> StreamingResponse:
     """Dead letters with all that was kept of them, as NDJSON, newest first."""
 
@@ -147,8 +154,8 @@ def download(console: InConsole, asked: AsWanted) -> StreamingResponse:
     return StreamingResponse(lines(), media_type="application/x-ndjson", headers=headers)
 
 
-@router.get("/{letter_id}")
-def get_dead_letter(letter_id: Id, console: InConsole, caller: MayRead) -> DeadLetterDetail:
+@router.get("/{letter_id}", dependencies=NOTED)
+def get_dead_letter(letter_id: Id, console: InConsole, caller: ApiRead) -> DeadLetterDetail:
     """One dead letter, whole."""
     kept = find(console.settings.dead_letters_folder, letter_id)
     if kept is None or caller.tenant not in (None, kept.letter.tenant):
@@ -157,12 +164,15 @@ def get_dead_letter(letter_id: Id, console: InConsole, caller: MayRead) -> DeadL
 
 
 @router.post("/replay")
-async def replay(asked: Replay, console: InConsole, caller: MayOperate) -> Replayed:
+async def replay(asked: Replay, console: InConsole, caller: ApiTriage) -> Replayed:
     """Send letters again through the edge, each as its sender and with its sender's rights of today.
 
     One that was sent again before is not touched.
     """
     mine = await run_in_threadpool(_visible, console, asked.ids, caller)
+    if mine:
+        told = [caller.act("dead_letter.replay", f"dead_letter:{one}") for one in mine]
+        await run_in_threadpool(trail.note, console.state, *told)
     answered = await _ask_edge(console, mine, caller.actor) if mine else {}
     gone = ReplayOutcome(id="", state="gone", reason="there is no such dead letter")
     return Replayed(

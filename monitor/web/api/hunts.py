@@ -19,7 +19,7 @@ from detectors.sigma.load import load_texts
 from monitor.events import rule_fields
 from monitor.hunting import Result, hunt
 from monitor.store.fault import StoreError
-from monitor.web.auth import MayRead
+from monitor.web.auth import ApiRead
 from monitor.web.context import Console, InConsole
 from monitor.web.problems import Problem
 
@@ -54,7 +54,7 @@ class Wanted(BaseModel):
 
 
 @router.post("", response_class=StreamingResponse)
-async def hunts(wanted: Wanted, caller: MayRead, console: InConsole) -> StreamingResponse:
+async def hunts(wanted: Wanted, caller: ApiRead, console: InConsole) -> StreamingResponse:
     """NDJSON: ``{"progress": 0..1}`` while it goes on, then ``{"result": ...}`` or ``{"error": ...}``.
 
     Empty lines say that it is at work.

@@ -14,7 +14,7 @@ from monitor.store.state import Alert, Order, OrderChange
 from monitor.web.api.alerts import visible
 from monitor.web.api.cursors import after, cursor
 from monitor.web.api.models import NewOrder, OrderDetail, OrderPage, OrderSummary
-from monitor.web.auth import Caller, MayOperate, MayRead
+from monitor.web.auth import ApiRead, ApiRespond, Caller
 from monitor.web.context import Console, InConsole
 from monitor.web.problems import Problem
 
@@ -38,7 +38,7 @@ class Target(NamedTuple):
 @router.get("")
 def list_orders(
     console: InConsole,
-    caller: MayRead,
+    caller: ApiRead,
     state: Annotated[list[str] | None, Query()] = None,
     agent: Annotated[list[str] | None, Query()] = None,
     after_cursor: Annotated[str | None, Query(alias="cursor", max_length=300)] = None,
@@ -64,7 +64,7 @@ def list_orders(
 
 
 @router.get("/{request_id}")
-def get_order(request_id: str, console: InConsole, caller: MayRead) -> OrderDetail:
+def get_order(request_id: str, console: InConsole, caller: ApiRead) -> OrderDetail:
     """One order with its transitions and the time of each stage."""
     with console.state.read() as db:
         order = db.get(Order, request_id)
@@ -76,7 +76,7 @@ def get_order(request_id: str, console: InConsole, caller: MayRead) -> OrderDeta
 
 @router.post("", status_code=201)
 async def make_order(
-    wanted: NewOrder, console: InConsole, caller: MayOperate, response: Response
+    wanted: NewOrder, console: InConsole, caller: ApiRespond, response: Response
 ) -> OrderSummary:
     """Order a stop. Where the same target is already being stopped, that order is answered."""
     if caller.tenant is not None and wanted.tenant not in (None, caller.tenant):
@@ -106,6 +106,8 @@ def _order(console: Console, caller: Caller, wanted: NewOrder, target: Target) -
             )
         except OrderError as error:
             raise Problem(422, str(error)) from None
+        target_of = {"agent": target.agent_id, "action": wanted.action, "scope": wanted.scope}
+        db.add(caller.act("order.create", f"order:{order.request_id}", wanted.reason, target_of))
         db.flush()
         answer = OrderSummary.model_validate(order)
     console.order_desk.wake()

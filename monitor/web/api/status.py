@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from monitor.web.api.models import DaemonStatus
-from monitor.web.auth import MayRead
+from monitor.web.auth import ApiRead
 from monitor.web.context import Console, InConsole
 from monitor.web.pulse import Pulse, pulse
 
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/api/v1", tags=["status"])
 
 
 @router.get("/status")
-async def status(console: InConsole, _caller: MayRead) -> DaemonStatus:
+async def status(console: InConsole, _caller: ApiRead) -> DaemonStatus:
     """Processes, queues, and how many events are stored."""
     seen = await run_in_threadpool(_pulse, console)
     try:

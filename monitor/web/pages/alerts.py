@@ -13,7 +13,7 @@ from starlette.responses import Response
 from monitor.store.state import Alert
 from monitor.web import queue
 from monitor.web.api.cursors import LATEST
-from monitor.web.auth import SignedIn
+from monitor.web.auth import Caller, PageRead, note_reading
 from monitor.web.context import Console, InConsole
 from monitor.web.detail import AlertView, alert_view, stored
 from monitor.web.filters import RANGES, AlertFilter
@@ -26,19 +26,21 @@ MOST_PAGES = 10_000
 
 
 @router.get("/")
-def home(_caller: SignedIn) -> Response:
+def home(_caller: PageRead) -> Response:
     """The queue is where the work is."""
     return RedirectResponse("/alerts", 303)
 
 
 @router.get("/alerts")
 async def alerts(
-    request: Request, console: InConsole, caller: SignedIn, number: Annotated[int, Query(alias="page")] = 1
+    request: Request, console: InConsole, caller: PageRead, number: Annotated[int, Query(alias="page")] = 1
 ) -> HTMLResponse:
     """The queue; the query string says what it shows and which alert is open."""
     asked = AlertFilter.parse(request.query_params)
     shown = await run_in_threadpool(_queue, console, asked, min(max(number, 1), MOST_PAGES))
     opened: AlertView | None = shown["view"]
+    if opened is not None:
+        await run_in_threadpool(note_reading, console, caller, f"alert:{opened.alert.id}")
     events = await stored(console.readers, opened) if opened else None
     return page(
         "alerts.html",
@@ -73,7 +75,7 @@ def _queue(console: Console, asked: AlertFilter, number: int) -> dict[str, Any]:
 def fresh(
     request: Request,
     console: InConsole,
-    caller: SignedIn,
+    caller: PageRead,
     seen: Annotated[int, Query(ge=0, le=LATEST)],
     changed: Annotated[int, Query(ge=0, le=LATEST)],
 ) -> HTMLResponse:
@@ -85,25 +87,25 @@ def fresh(
 
 
 @router.get("/alerts/{alert_id}")
-async def alert(alert_id: str, console: InConsole, caller: SignedIn) -> HTMLResponse:
+async def alert(alert_id: str, console: InConsole, caller: PageRead) -> HTMLResponse:
     """The page of one alert."""
-    return page("alert.html", caller, **await _everything(console, alert_id), drawer=False)
+    return page("alert.html", caller, **await _everything(console, caller, alert_id), drawer=False)
 
 
 @router.get("/alerts/{alert_id}/drawer")
-async def drawer(alert_id: str, console: InConsole, caller: SignedIn) -> HTMLResponse:
+async def drawer(alert_id: str, console: InConsole, caller: PageRead) -> HTMLResponse:
     """The same alert beside the queue."""
-    return page("alert_body.html", caller, **await _everything(console, alert_id), drawer=True)
+    return page("alert_body.html", caller, **await _everything(console, caller, alert_id), drawer=True)
 
 
 @router.get("/alerts/{alert_id}/body")
-async def body(alert_id: str, console: InConsole, caller: SignedIn) -> HTMLResponse:
+async def body(alert_id: str, console: InConsole, caller: PageRead) -> HTMLResponse:
     """The page's main part alone, after a change."""
-    return page("alert_body.html", caller, **await _everything(console, alert_id), drawer=False)
+    return page("alert_body.html", caller, **await _everything(console, caller, alert_id), drawer=False)
 
 
 @router.get("/alerts/{alert_id}/orders")
-def orders(alert_id: str, console: InConsole, caller: SignedIn) -> HTMLResponse:
+def orders(alert_id: str, console: InConsole, caller: PageRead) -> HTMLResponse:
     """The kill switch's part, which goes on while the reader looks."""
     return page("orders.html", caller, view=_one(console, alert_id), rule_name=console.rule_name)
 
@@ -113,8 +115,9 @@ def _view(session: Session, alert_id: str) -> AlertView | None:
     return alert_view(session, found) if found is not None else None
 
 
-async def _everything(console: Console, alert_id: str) -> dict[str, Any]:
+async def _everything(console: Console, caller: Caller, alert_id: str) -> dict[str, Any]:
     view = await run_in_threadpool(_one, console, alert_id)
+    await run_in_threadpool(note_reading, console, caller, f"alert:{alert_id}")
     return {
         "view": view,
         "stored": await stored(console.readers, view),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Header
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
-from monitor.web.auth import SignedInToWrite
+from monitor.web.auth import PageTriage
 from monitor.web.changes import MOST_AT_ONCE, Outcome, Target, Wanted, change_all
 from monitor.web.context import InConsole
 from monitor.web.pages.common import page
@@ -28,7 +28,7 @@ DONE = {
 @router.post("/alerts/changes")
 def change(
     console: InConsole,
-    caller: SignedInToWrite,
+    caller: PageTriage,
     alert: Annotated[list[str], Form(max_length=MOST_AT_ONCE)],
     status: Annotated[str | None, Form()] = None,
     verdict: Annotated[str | None, Form()] = None,
@@ -43,7 +43,7 @@ def change(
     except ValueError as error:
         raise Problem(422, str(error)) from None
     owner = caller.actor if mine else None
-    outcome = change_all(console, caller.actor, targets, Wanted(status, verdict, owner, reason.strip()))
+    outcome = change_all(console, caller, targets, Wanted(status, verdict, owner, reason.strip()))
     if not hx_request:
         if outcome.refused:
             raise Problem(409, "; ".join(outcome.refused))

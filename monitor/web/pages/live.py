@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from starlette.responses import StreamingResponse
 
 from monitor.store.state import Alert, AlertChange, OrderChange, State, now
-from monitor.web.auth import SignedIn
+from monitor.web.auth import PageRead
 from monitor.web.context import InConsole
 
 router = APIRouter(include_in_schema=False)
@@ -24,7 +24,7 @@ LONGEST_SECONDS = 600.0
 
 
 @router.get("/alerts/stream")
-def stream(console: InConsole, caller: SignedIn) -> StreamingResponse:
+def stream(console: InConsole, caller: PageRead) -> StreamingResponse:
     """An endless stream of ``change`` events, at most one per ``LOOK_SECONDS``."""
     return StreamingResponse(_changes(console.state, caller.expires_at or 0), media_type="text/event-stream")
 

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from monitor.response.states import OrderError
-from monitor.web.auth import SignedInToWrite
+from monitor.web.auth import PageRespond
 from monitor.web.context import InConsole
 from monitor.web.pages.common import page
 from monitor.web.problems import Problem
@@ -21,7 +21,7 @@ router = APIRouter(include_in_schema=False)
 def decide(
     request_id: str,
     console: InConsole,
-    caller: SignedInToWrite,
+    caller: PageRespond,
     decision: Annotated[Literal["approve", "cancel"], Form()],
     reason: Annotated[str, Form(max_length=2000)] = "",
     hx_request: Annotated[bool, Header()] = False,
@@ -34,6 +34,7 @@ def decide(
         with console.state.write() as session:
             act = desk.approve if decision == "approve" else desk.cancel
             alert_id = act(session, request_id, caller.actor, reason).alert_id
+            session.add(caller.act(f"order.{decision}", f"order:{request_id}", reason))
         desk.wake()
     except OrderError as error:
         refused.append(str(error))

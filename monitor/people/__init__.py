@@ -1,0 +1,1 @@
+"""Who may do what, how they prove who they are, and the trail of what they did."""
