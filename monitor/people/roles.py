@@ -31,7 +31,8 @@ def strongest(names: Iterable[str]) -> str | None:
     >>> strongest(["viewer", "analyst", "no such role"])
     'analyst'
     """
-    known = [role for role in ROLES if role in set(names)]
+    given = set(names)
+    known = [role for role in ROLES if role in given]
     return max(known, key=lambda role: (len(ROLES[role]), [*ROLES].index(role)), default=None)
 
 

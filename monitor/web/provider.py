@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.starlette_client import OAuth
 from joserfc.errors import JoseError
@@ -46,9 +46,12 @@ class Provider:
     async def depart(self, request: Request, back: str) -> Response:
         """Send the browser to the provider, which sends it ``back``. Raises ProviderError."""
         try:
+            known = await self._client.load_server_metadata()
+            if str(known.get("issuer", "")).rstrip("/") != self._issuer:
+                raise self._fault("the provider calls itself otherwise than the settings do", None)
             answer: Response = await self._client.authorize_redirect(request, back)
             return answer
-        except (httpx.HTTPError, AuthlibBaseError, ValueError) as error:
+        except (httpx2.HTTPError, AuthlibBaseError, ValueError) as error:
             raise self._fault("the provider does not answer", error) from None
 
     async def claims(self, request: Request) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class Provider:
                 more = dict(await self._client.userinfo(token=token))
                 if more.get("sub") == claims["sub"]:
                     claims = {**more, **claims}
-        except (httpx.HTTPError, AuthlibBaseError, JoseError, ValueError, KeyError) as error:
+        except (httpx2.HTTPError, AuthlibBaseError, JoseError, ValueError, KeyError) as error:
             raise self._fault("the provider's answer cannot be used; try again", error) from None
         if not claims.get("sub"):
             raise self._fault("the provider does not say who you are", None)
@@ -83,7 +86,7 @@ class Provider:
             raise ProviderError(str(error)) from None
 
     def _fault(self, words: str, error: Exception | None) -> ProviderError:
-        why = None if error is None else str(error)[:300]
+        why = None if error is None else f"{type(error).__name__}: {error}"[:300]
         logger().warning("signing in by the provider failed", issuer=self._issuer, why=why)
         return ProviderError(words)
 

@@ -7,15 +7,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import DatabaseError
 
-from monitor.store.migrate import MigrationError, migrate_state
-from monitor.store.state import Alert, AlertChange, Base, Control, Process, State
+from monitor.store.migrate import SCRIPTS, MigrationError, migrate_state
+from monitor.store.state import Alert, AlertChange, ApiKey, Base, Control, Process, State, WebSession
 
 WRITES = 500
+REVISIONS = ["0001", "0002"]
 
 
 def test_the_migrated_schema_is_the_schema_of_the_code(state: State) -> None:
@@ -26,12 +29,12 @@ def test_the_migrated_schema_is_the_schema_of_the_code(state: State) -> None:
 
 def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "state.db"
-    assert migrate_state(file) == ["0001"]
+    assert migrate_state(file) == REVISIONS
     assert migrate_state(file) == []
 
 
 def test_a_percent_sign_in_the_path_is_only_a_percent_sign(tmp_path: Path) -> None:
-    assert migrate_state(tmp_path / "100%s" / "state.db") == ["0001"]
+    assert migrate_state(tmp_path / "100%s" / "state.db") == REVISIONS
 
 
 def test_the_state_file_and_its_companions_are_their_owners_alone(state: State) -> None:
@@ -174,3 +177,24 @@ def test_an_error_in_a_write_undoes_all_of_it(state: State) -> None:
         break_off()
     with state.read() as session:
         assert session.scalars(select(Control)).all() == []
+
+
+def test_a_key_of_before_keeps_its_rights_and_a_session_ends(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    state = State(file)
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    with state.schema_change() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        columns = "id, name, secret_hash, tenant, agents, scopes, created_at"
+        row = "'key_1', 'soar', 'x', 'default', '[]', '[\"read\", \"operate\"]', 1"
+        connection.exec_driver_sql(f"INSERT INTO api_keys ({columns}) VALUES ({row})")
+        connection.exec_driver_sql("INSERT INTO web_sessions VALUES ('h', 'admin', 'c', 1, 9000000000000000)")
+    state.close()
+    assert migrate_state(file) == REVISIONS[1:]
+    state = State(file)
+    with state.read() as session:
+        assert session.get_one(ApiKey, "key_1").scopes == ["read", "triage", "respond"]
+        assert session.scalars(select(WebSession)).all() == []
+    state.close()
