@@ -13,6 +13,7 @@ from typing import Any
 from clickhouse_connect.driver import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from detectors.drift import PROVENANCE
 from monitor.store import history
 from monitor.store.clickhouse import EventStore, LateStore
 from monitor.store.fault import StoreError, reason
@@ -22,6 +23,9 @@ LIMITS = {"max_execution_time": 30, "max_memory_usage": 2 << 30, "readonly": 2}
 """Seconds and bytes of one query; 2 is read-only with settings still allowed."""
 
 MOST_ROWS = 10_000
+
+OF_AGENT = "tenant = {tenant:String} AND agent_id = {agent:String}"
+"""SQL: what one agent did."""
 
 Row = dict[str, Any]
 """A row: columns by name, times as ISO 8601 text in UTC."""
@@ -177,6 +181,45 @@ class Readers:
             "WHERE {every:Bool} OR tenant = {tenant:String} "
             "GROUP BY tenant, agent_id ORDER BY events DESC, tenant, agent_id LIMIT {limit:UInt32}",
             {"every": tenant is None, "tenant": tenant or "", "limit": MOST_ROWS},
+        )
+
+    async def versions(self, tenant: str, agent_id: str, limit: int = 500) -> list[Row]:
+        """Return ``field``, ``value``, ``first_seen``, ``last_seen`` and ``events`` of each version an
+        agent reported of its model, prompt, tools, policy and itself; by field, oldest first.
+        """
+        names = ", ".join(f"'{name}'" for name in PROVENANCE)
+        columns = ", ".join(f"toNullable(toString({name}))" for name in PROVENANCE)
+        return await self.select(
+            "SELECT field, value, min(timestamp) AS first_seen, max(timestamp) AS last_seen, "  # noqa: S608
+            f"count() AS events FROM events ARRAY JOIN [{names}] AS field, [{columns}] AS value "
+            f"WHERE {OF_AGENT} AND value IS NOT NULL AND {JUDGED} "
+            "GROUP BY field, value ORDER BY field, first_seen LIMIT {limit:UInt32}",
+            {"tenant": tenant, "agent": agent_id, "limit": limit},
+        )
+
+    async def tools(self, tenant: str, agent_id: str, limit: int = 500) -> list[Row]:
+        """Return ``tool_name``, ``calls``, ``blocked``, ``failed`` and ``last_seen`` of an agent's tools,
+        most used first. Calls are requests, or runs where nobody sends requests.
+        """
+        return await self.select(
+            "SELECT tool_name, greatest(countIf(event_type = 'tool.requested'), "  # noqa: S608 - our own condition
+            "countIf(event_type = 'tool.executed')) AS calls, "
+            "countIf(policy_decision = 'deny' OR outcome = 'blocked') AS blocked, "
+            "countIf(event_type = 'tool.executed' AND outcome IN ('failure', 'timeout')) AS failed, "
+            "max(timestamp) AS last_seen FROM events "
+            f"WHERE {OF_AGENT} AND tool_name IS NOT NULL AND {JUDGED} "
+            "GROUP BY tool_name ORDER BY calls DESC, tool_name LIMIT {limit:UInt32}",
+            {"tenant": tenant, "agent": agent_id, "limit": limit},
+        )
+
+    async def latest_sessions(self, tenant: str, agent_id: str, limit: int = 20) -> list[Row]:
+        """Return an agent's latest sessions: ``session_id``, ``events``, ``first_seen``, ``last_seen``."""
+        return await self.select(
+            "SELECT session_id, count() AS events, min(timestamp) AS first_seen, "  # noqa: S608
+            "max(timestamp) AS last_seen FROM events "
+            f"WHERE {OF_AGENT} AND session_id IS NOT NULL AND {JUDGED} "
+            "GROUP BY session_id ORDER BY last_seen DESC LIMIT {limit:UInt32}",
+            {"tenant": tenant, "agent": agent_id, "limit": limit},
         )
 
     def close(self) -> None:

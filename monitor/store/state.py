@@ -79,6 +79,21 @@ class SignInFailure(Base):
     until: Mapped[int]
 
 
+class DeclaredAgent(Base):
+    """An agent that the site knows of: whose it is, what for, and what it may use."""
+
+    __tablename__ = "declared_agents"
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    agent_id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    purpose: Mapped[str]
+    risk_tier: Mapped[str]
+    tools: Mapped[list[Any]]
+    models: Mapped[list[Any]]
+    declared_by: Mapped[str]
+    declared_at: Mapped[int]
+
+
 class AuditEntry(Base):
     """Who did what to what, when, from where and why. Append-only, by trigger."""
 

@@ -27,7 +27,19 @@ from monitor.web.api import people as api_people
 from monitor.web.api import status as api_status
 from monitor.web.context import Console
 from monitor.web.headers import SecurityHeaders
-from monitor.web.pages import account, alerts, audit, changes, live, login, orders, people, sessions, status
+from monitor.web.pages import (
+    account,
+    agents,
+    alerts,
+    audit,
+    changes,
+    live,
+    login,
+    orders,
+    people,
+    sessions,
+    status,
+)
 from monitor.web.provider import Provider
 from monitor.web.templating import STATIC
 
@@ -74,7 +86,7 @@ def console_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
     # The stream and the fragments come before /alerts/{alert_id}, which would take them for an id.
-    pages = (live, login, alerts, changes, orders, status, account, people, audit, sessions)
+    pages = (live, login, alerts, changes, orders, status, account, people, audit, sessions, agents)
     for part in (
         *pages,
         api_agents,

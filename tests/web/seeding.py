@@ -96,10 +96,20 @@ def beats(state: State) -> None:
     """Signs of life of all three processes."""
     edge = {"events": 184_220, "requests": 2_310, "rejected_total": 3, "spool_bytes": 48_311_296}
     judged = {"judged_events": 184_212, "lag_ms": 41, "findings_total": 57}
+    known = (
+        ("invoice-agent", 412, "full"),
+        ("support-agent", 1_907, "full"),
+        ("onboarding-agent", 17, "shadow"),
+    )
     profiles = [
-        {"agent_id": "invoice-agent", "detector": "tool_sequence", "sessions": 412, "state": "warm"},
-        {"agent_id": "support-agent", "detector": "tool_sequence", "sessions": 1_907, "state": "warm"},
-        {"agent_id": "onboarding-agent", "detector": "tool_sequence", "sessions": 17, "state": "cold"},
+        {
+            "agent_id": agent,
+            "tenant": "default",
+            "sessions": sessions,
+            "stage": stage,
+            "detectors": {"provenance": sessions, "tool_sequence": sessions, "drift": sessions - 3},
+        }
+        for agent, sessions, stage in known
     ]
     beat(state, "edge", edge, {"dead_letters": 3})
     beat(state, "detection", judged, {"profiles": profiles})
