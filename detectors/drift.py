@@ -29,9 +29,11 @@ FIGURES = {
     "output_tokens": "output tokens per model call",
     "input_tokens": "input tokens per model call",
     "output_size": "bytes of output per model call",
+    "writing": "share of model calls with output",
     "latency_ms": "milliseconds per model call",
 }
 PER_CALL = ("output_tokens", "input_tokens", "output_size", "latency_ms")
+WRITTEN = PER_CALL.index("output_size")
 
 PROVENANCE = (
     *("model_provider", "model_id", "model_version", "prompt_hash", "prompt_template_version"),
@@ -269,6 +271,9 @@ def _values(live: DriftSession, calls: int) -> Iterator[tuple[str, float]]:
     for name, (total, shown) in zip(PER_CALL, live.sums, strict=True):
         if shown:
             yield name, total / shown
+    if live.model_calls:
+        # Calls without output are in no mean of sizes, and how many there are is a habit of the model.
+        yield "writing", math.log1p(live.sums[WRITTEN][1] / live.model_calls)
 
 
 def _commonest(values: Sequence[str | None]) -> str | None:

@@ -185,6 +185,19 @@ def test_output_without_token_counts_is_measured_in_bytes() -> None:
     assert finding.evidence["alarmed"] == ["output_size"]
 
 
+def test_a_model_that_begins_to_write_beside_its_tool_calls_is_found() -> None:
+    def writing(count: int, start: float, share: float) -> list[Any]:
+        rng, told = Random(1), sessions("a", count, start=start)
+        for one in told:
+            if one.event_type == "model.invoked":
+                one.model_output = "word " * 40 if rng.random() < share else None
+        return told
+
+    [finding] = run(Drift(), in_order(writing(230, 0, 0.3), writing(40, LATER, 0.9)))
+    assert finding.evidence["alarmed"] == ["writing"]
+    assert "share of model calls with output went from 0.2" in finding.reason
+
+
 def test_drift_is_a_replayed_finding_only_where_replayed_sessions_show_it() -> None:
     mark = {"attributes": {REPLAYED: "run-1"}}
     [replayed], [live] = after(knowing(), 40, **NEW, **mark), after(knowing(), 40, **NEW)
