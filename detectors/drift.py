@@ -20,6 +20,7 @@ from detectors.calibration import FULL, MAX_AGENTS, SHADOW, stage
 from detectors.learner import REBASING, Event, SessionLearner
 from detectors.moving import DELTA, Figure
 from detectors.sessions import DAY, MAX_LIVE, Live, SessionTable, Who
+from detectors.versions import VERSIONS
 from detectors.wording import number, plain, short_key, times
 
 FIGURES = {
@@ -34,11 +35,6 @@ FIGURES = {
 }
 PER_CALL = ("output_tokens", "input_tokens", "output_size", "latency_ms")
 WRITTEN = PER_CALL.index("output_size")
-
-PROVENANCE = (
-    *("model_provider", "model_id", "model_version", "prompt_hash", "prompt_template_version"),
-    *("tool_registry_version", "policy_version", "agent_version"),
-)
 
 FAILED = frozenset({"failure", "timeout"})
 
@@ -98,7 +94,7 @@ class Profile:
         past = list(self.past)
         before, after = past[:-since][-COMPARED:], past[-since:]
         found = {}
-        for place, name in enumerate(PROVENANCE):
+        for place, name in enumerate(VERSIONS):
             old = _commonest([one.provenance[place] for one in before])
             new = _commonest([one.provenance[place] for one in after])
             if before and old != new:
@@ -116,7 +112,7 @@ class Drift(SessionLearner[DriftSession]):
     columns = (
         *("outcome", "error_type", "change_kind", "change_ref"),
         *PER_CALL,
-        *PROVENANCE,
+        *VERSIONS,
     )
     tags = ("owasp-asi.2026.asi04", "owasp-asi.2026.asi10")
 
@@ -138,7 +134,7 @@ class Drift(SessionLearner[DriftSession]):
             profile = self._profiles.get(live.who[:2])
             live.epoch = profile.epoch if profile is not None else 0
             live.sums = [[0.0, 0.0] for _ in PER_CALL]
-            live.provenance = [None] * len(PROVENANCE)
+            live.provenance = [None] * len(VERSIONS)
         if event.kind == "model.invoked":
             live.model_calls += 1
             for sums, value in zip(live.sums, values[4:8], strict=True):

@@ -8,14 +8,10 @@ from datetime import UTC, datetime
 
 import click
 
+from detectors.versions import VERSIONS
 from monitor.commands.common import AS_JSON, client_of
 
 KINDS = ("model", "prompt", "tools", "policy", "permission")
-
-VERSIONS = (
-    *("model_provider", "model_id", "model_version", "prompt_hash", "prompt_template_version"),
-    *("tool_registry_version", "policy_version", "agent_version"),
-)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from typing import Any
 from clickhouse_connect.driver import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from detectors.drift import PROVENANCE
+from detectors.versions import VERSIONS
 from monitor.store import history
 from monitor.store.clickhouse import EventStore, LateStore
 from monitor.store.fault import StoreError, reason
@@ -187,8 +187,8 @@ class Readers:
         """Return ``field``, ``value``, ``first_seen``, ``last_seen`` and ``events`` of each version an
         agent reported of its model, prompt, tools, policy and itself; by field, oldest first.
         """
-        names = ", ".join(f"'{name}'" for name in PROVENANCE)
-        columns = ", ".join(f"toNullable(toString({name}))" for name in PROVENANCE)
+        names = ", ".join(f"'{name}'" for name in VERSIONS)
+        columns = ", ".join(f"toNullable(toString({name}))" for name in VERSIONS)
         return await self.select(
             "SELECT field, value, min(timestamp) AS first_seen, max(timestamp) AS last_seen, "  # noqa: S608
             f"count() AS events FROM events ARRAY JOIN [{names}] AS field, [{columns}] AS value "

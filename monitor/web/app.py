@@ -37,6 +37,7 @@ from monitor.web.pages import (
     login,
     orders,
     people,
+    rules,
     sessions,
     status,
 )
@@ -86,7 +87,7 @@ def console_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
     # The stream and the fragments come before /alerts/{alert_id}, which would take them for an id.
-    pages = (live, login, alerts, changes, orders, status, account, people, audit, sessions, agents)
+    pages = (live, login, alerts, changes, orders, status, account, people, audit, sessions, agents, rules)
     for part in (
         *pages,
         api_agents,
