@@ -13,6 +13,7 @@ from monitor.alerting import deliveries, quiet
 from monitor.alerting.kinds import KINDS
 from monitor.alerting.merging import dedup_key, join, opened, rank
 from monitor.alerting.own import PREFIX
+from monitor.alerting.silences import SUPPRESSED, in_force, silencing
 from monitor.alerting.words import STATUSES, TRANSITIONS, VERDICTS
 from monitor.settings import Settings
 from monitor.store.state import Alert, AlertChange, AlertFinding, Control, State, now
@@ -80,7 +81,7 @@ class AlertDesk:
         return loud
 
     def _speaks_of(self, session: Session, alert: Alert) -> bool:
-        if not self._posts or alert.replayed or rank(alert.level) < self._least:
+        if not self._posts or alert.replayed or alert.status == SUPPRESSED or rank(alert.level) < self._least:
             return False
         return quiet.may_announce(session, alert, self._quiet, now())
 
@@ -91,6 +92,7 @@ class AlertDesk:
         rows: list[AlertFinding | AlertChange] = []
         loud: dict[str, Alert] = {}
         latest: dict[str, Alert | None] = {}
+        silences = in_force(session, at) if findings else ()
         for finding in findings:
             key = dedup_key(finding)
             alert = latest[key] if key in latest else _latest(session, key)
@@ -98,8 +100,13 @@ class AlertDesk:
                 alert = opened(finding, key, self._runbook(finding), alert, at)
                 session.add(alert)
                 loud[alert.id] = alert
+                if (silence := silencing(silences, finding)) is not None:
+                    rows.append(_set_status(alert, SUPPRESSED, f"silence:{silence.id}", silence.reason, at))
             else:
                 join(alert, finding, at)
+                if alert.status == SUPPRESSED and silencing(silences, finding) is None:
+                    rows.append(_set_status(alert, "new", "watchkeeper", "the silence has ended", at))
+                    loud[alert.id] = alert
                 if rank(finding.level) > rank(alert.level):
                     rows.append(self._raise_level(session, alert, finding, at))
                     loud[alert.id] = alert
@@ -190,6 +197,12 @@ def _unknown(session: Session, findings: Sequence[Finding]) -> list[Finding]:
 def _latest(session: Session, key: str) -> Alert | None:
     query = select(Alert).where(Alert.dedup_key == key)
     return session.scalars(query.order_by(Alert.status == "closed", Alert.created_at.desc()).limit(1)).first()
+
+
+def _set_status(alert: Alert, status: str, actor: str, reason: str, at: int) -> AlertChange:
+    old, alert.status = alert.status, status
+    alert.version += 1
+    return _change(alert, actor, "status", old, status, reason, at)
 
 
 def _change(

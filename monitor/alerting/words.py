@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STATUSES = ("new", "acknowledged", "in_progress", "closed")
+STATUSES = ("new", "acknowledged", "in_progress", "closed", "suppressed")
 
 VERDICTS = {
     "true_positive": "it was what the rule looks for, and it was bad",
@@ -17,5 +17,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "acknowledged": frozenset({"new", "in_progress", "closed"}),
     "in_progress": frozenset({"new", "acknowledged", "closed"}),
     "closed": frozenset(),
+    "suppressed": frozenset({"new", "acknowledged", "in_progress", "closed"}),
 }
-"""Steps may be skipped, and an alert may go back to the queue; a closed one stays closed."""
+"""Steps may be skipped, and an alert may go back to the queue; a closed one stays closed. Only a
+silence suppresses."""

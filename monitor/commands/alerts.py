@@ -17,7 +17,7 @@ def alerts() -> None:
 @alerts.command("list")
 @click.option(
     "--status",
-    type=click.Choice(["new", "acknowledged", "in_progress", "closed"]),
+    type=click.Choice(["new", "acknowledged", "in_progress", "closed", "suppressed"]),
     help="Only alerts of this status.",
 )
 @click.option(

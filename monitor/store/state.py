@@ -192,6 +192,23 @@ class AlertChange(Base):
     reason: Mapped[str]
 
 
+class Silence(Base):
+    """What nobody wants to see for a while: a rule's alerts, of a tenant and an agent or of all."""
+
+    __tablename__ = "silences"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    rule_id: Mapped[str]
+    tenant: Mapped[str | None]
+    agent_id: Mapped[str | None]
+    owner: Mapped[str]
+    reason: Mapped[str]
+    created_at: Mapped[int]
+    ends_at: Mapped[int]
+    ended_by: Mapped[str | None]
+
+    __table_args__ = (Index("silences_in_force", "ends_at"),)
+
+
 class Order(Base):
     """An order to the kill switch, and what became of it (states: KILL-SWITCH, States)."""
 

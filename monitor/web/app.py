@@ -39,6 +39,7 @@ from monitor.web.pages import (
     people,
     rules,
     sessions,
+    silences,
     status,
 )
 from monitor.web.provider import Provider
@@ -87,7 +88,21 @@ def console_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
     # The stream and the fragments come before /alerts/{alert_id}, which would take them for an id.
-    pages = (live, login, alerts, changes, orders, status, account, people, audit, sessions, agents, rules)
+    pages = (
+        live,
+        login,
+        silences,
+        alerts,
+        changes,
+        orders,
+        status,
+        account,
+        people,
+        audit,
+        sessions,
+        agents,
+        rules,
+    )
     for part in (
         *pages,
         api_agents,

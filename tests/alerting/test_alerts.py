@@ -329,7 +329,10 @@ def test_only_the_stated_transitions_are_possible(
     state: State, alert: Alert, change: Change, before: str, after: str
 ) -> None:
     change(alert.id, "given early", verdict="test")
-    if before != "new":
+    if before == "suppressed":  # by a silence alone
+        with state.write() as session:
+            session.get_one(Alert, alert.id).status = before
+    elif before != "new":
         change(alert.id, status=before)
     if after in TRANSITIONS[before]:
         change(alert.id, status=after)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from monitor.alerting.alerts import AlertError
 from monitor.store.state import Alert, AlertChange, AlertFinding, Order
 from monitor.web.api.cursors import LATEST, after, cursor
-from monitor.web.api.models import AlertDetail, AlertPage, AlertSummary, Change, Level, Status
+from monitor.web.api.models import AlertDetail, AlertPage, AlertSummary, AnyStatus, Change, Level
 from monitor.web.auth import ApiRead, ApiTriage, Caller, note_reading
 from monitor.web.changes import Wanted, change_act
 from monitor.web.context import InConsole
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api/v1/alerts", tags=["alerts"])
 def list_alerts(
     console: InConsole,
     caller: ApiRead,
-    status: Annotated[list[Status] | None, Query()] = None,
+    status: Annotated[list[AnyStatus] | None, Query()] = None,
     level: Annotated[list[Level] | None, Query()] = None,
     agent: Annotated[list[str] | None, Query()] = None,
     rule: Annotated[list[str] | None, Query()] = None,

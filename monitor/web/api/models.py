@@ -12,6 +12,7 @@ from monitor.web.pulse import Part, Pulse
 
 Level = Literal["informational", "low", "medium", "high", "critical"]
 Status = Literal["new", "acknowledged", "in_progress", "closed"]
+AnyStatus = Literal["new", "acknowledged", "in_progress", "closed", "suppressed"]
 Verdict = Literal["true_positive", "benign_positive", "false_positive", "duplicate", "test"]
 
 

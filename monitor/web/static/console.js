@@ -5,6 +5,7 @@
   const rows = () => [...document.querySelectorAll("table.alerts tbody tr")];
   let cursor = null; // an alert id, not a row: rows are drawn anew under it
   let lastMarked = null;
+  let going = -Infinity; // when g was pressed: the next key says where to
   let targets = [];
 
   const csrf = $("meta[name=csrf]").content;
@@ -102,6 +103,14 @@
     $("[data-what]", dialog).textContent = items.length > 1 ? `${items.length} alerts` : "this alert";
     dialog.showModal();
   };
+  const silence = () => {
+    const [item] = chosen();
+    if (!item) return;
+    htmx.ajax("GET", `/alerts/${encodeURIComponent(item.dataset.id)}/silence`, { target: "#silencing-body", swap: "innerHTML" }).then(() => $("#silencing").showModal());
+  };
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.successful && event.target.matches("form[data-silence]")) $("#silencing").close();
+  });
   $("#closing form").addEventListener("submit", (event) => {
     const { verdict, reason } = Object.fromEntries(new FormData(event.target));
     const still = targets.filter((item) => item.dataset.status === "closed");
@@ -128,6 +137,7 @@
     const at = (selector) => event.target.closest(selector);
     const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.button);
     if (at("[data-do]")) act(at("[data-do]").dataset.do);
+    else if (at("[data-silence-open]")) silence();
     else if (at("[data-shut]")) shut();
     else if (at("[data-load]")) load();
     else if (at("[data-help]")) $("#help").showModal();
@@ -151,13 +161,21 @@
     i: () => act("in_progress"),
     m: () => act("mine"),
     c: () => act("closed"),
+    s: silence,
+    g: () => (going = performance.now()),
     ".": load,
     "/": () => $("#search") && $("#search").focus(),
     "?": () => $("#help").showModal(),
   };
+  const places = { a: "/alerts", g: "/agents", r: "/rules", l: "/silences", s: "/status" };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.matches("input:not([type=checkbox], [type=radio]), textarea, select");
+    if (!typing && places[event.key] && performance.now() - going < 1500 && !$("dialog[open]")) {
+      location.assign(places[event.key]);
+      event.preventDefault();
+      return;
+    }
     if ($("#closing").open) {
       const radio = !typing && document.querySelectorAll("#closing [type=radio]")[Number(event.key) - 1];
       if (!radio) return;
