@@ -24,6 +24,7 @@ from monitor.web.api import dead_letters as api_dead_letters
 from monitor.web.api import hunts as api_hunts
 from monitor.web.api import orders as api_orders
 from monitor.web.api import people as api_people
+from monitor.web.api import silences as api_silences
 from monitor.web.api import status as api_status
 from monitor.web.context import Console
 from monitor.web.headers import SecurityHeaders
@@ -113,6 +114,7 @@ def console_app(
         api_attributes,
         api_status,
         api_people,
+        api_silences,
         health,
     ):
         app.include_router(part.router)

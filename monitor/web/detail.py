@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from monitor.alerting.words import VERDICTS
 from monitor.store.queries import Readers
 from monitor.store.state import Alert, AlertChange, AlertFinding, Order, OrderChange
 from monitor.telemetry import logger
@@ -19,6 +20,7 @@ from monitor.web.timeline import Line, Timeline, line, timeline
 SESSION_EVENTS = 2000
 MOST_FINDINGS = 200
 MOST_CHANGES = 500
+MOST_SIMILAR = 6
 
 STEPS = (
     ("detected", "detected_at"),
@@ -65,6 +67,15 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Similar:
+    """Other alerts of the same rule: the latest, those of the same agent first, and all verdicts."""
+
+    alerts: tuple[Alert, ...]
+    total: int
+    verdicts: dict[str, int]
+
+
+@dataclass(frozen=True)
 class AlertView:
     """What the page of one alert shows."""
 
@@ -73,6 +84,7 @@ class AlertView:
     orders: tuple[OrderView, ...]
     history: tuple[AlertChange, ...]
     findings: tuple[AlertFinding, ...]
+    similar: Similar
     stored: Stored = field(default_factory=Stored)
 
 
@@ -92,7 +104,19 @@ def alert_view(session: Session, alert: Alert) -> AlertView:
         tuple(order_view(session, order) for order in session.scalars(newest)),
         tuple(session.scalars(changes.limit(MOST_CHANGES))),
         tuple(session.scalars(findings.order_by(AlertFinding.at.desc()).limit(MOST_FINDINGS))),
+        similar(session, alert),
     )
+
+
+def similar(session: Session, alert: Alert) -> Similar:
+    """What became of other alerts of the same rule."""
+    alike = (Alert.rule_id == alert.rule_id, Alert.tenant == alert.tenant, Alert.id != alert.id)
+    own_first = (Alert.agent_id == alert.agent_id).desc()
+    latest = select(Alert).where(*alike).order_by(own_first, Alert.last_event_at.desc()).limit(MOST_SIMILAR)
+    counted = session.execute(select(Alert.verdict, func.count()).where(*alike).group_by(Alert.verdict))
+    counts = {verdict or "": count for verdict, count in counted}
+    verdicts = {name: counts[name] for name in VERDICTS if name in counts}
+    return Similar(tuple(session.scalars(latest)), sum(counts.values()), verdicts)
 
 
 def order_view(session: Session, order: Order) -> OrderView:
