@@ -24,10 +24,18 @@ SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 200
 AT_ONCE = 2
 """Passwords that are checked at the same time; each takes 64 MiB."""
 
+MOST_WAITING = 8
+"""Passwords that wait to be checked; a flood of them must not take every thread of the console."""
+
 _HASHER = PasswordHasher()
 _ROOM = threading.BoundedSemaphore(AT_ONCE)
+_QUEUE = threading.BoundedSemaphore(AT_ONCE + MOST_WAITING)
 _NOBODY = _HASHER.hash("a password that nobody has")
 """Checked where there is no such person, so that the time taken says nothing about names."""
+
+
+class BusyError(Exception):
+    """Too many passwords are being checked; somebody may try again in a moment."""
 
 
 class AccountError(ValueError):
@@ -99,7 +107,10 @@ class People:
             return [shown(person) for person in session.scalars(select(Person).order_by(Person.name))]
 
     def with_password(self, name: str, password: str) -> Person | None:
-        """The person whose name and password these are; None where they are not, or it is disabled."""
+        """The person whose name and password these are; None where they are not, or it is disabled.
+
+        Raises BusyError.
+        """
         with self._state.read() as session:
             person = session.get(Person, name)
         fits = _fits(person.password_hash if person and person.password_hash else _NOBODY, password)
@@ -197,8 +208,12 @@ def _hashed(name: str, password: str) -> str:
 
 
 def _fits(hashed: str, password: str) -> bool:
-    with _ROOM:
-        try:
+    if not _QUEUE.acquire(blocking=False):
+        raise BusyError
+    try:
+        with _ROOM:
             return _HASHER.verify(hashed, password[:LONGEST_PASSWORD])
-        except (VerificationError, InvalidHashError):
-            return False
+    except (VerificationError, InvalidHashError):
+        return False
+    finally:
+        _QUEUE.release()

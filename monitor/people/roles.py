@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 RIGHTS: Mapping[str, str] = {
     "read": "see alerts, agents, sessions and the daemon's state",
-    "triage": "change alerts: status, owner, verdict, silences; replay dead letters",
+    "triage": "change alerts: status, owner, verdict, silences; declare agents; replay dead letters",
     "respond": "order, approve and cancel stops",
     "audit": "see the audit trail",
     "admin": "manage people and keys",

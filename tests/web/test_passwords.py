@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import select
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 from monitor.people import throttle
 from monitor.people.accounts import AccountError, People
 from monitor.store.state import AuditEntry, Person, SignInFailure
+from tests.web.conftest import Browser
 from tests.web.seeding import Stand
 
 PASSWORD = "correct horse battery"
@@ -116,3 +118,24 @@ def test_the_trail_has_who_came_who_failed_and_from_where(
         ("sign_in.failed", "ana", "testclient"),
         ("sign_in", "ana", "testclient"),
     ]
+
+
+def test_a_flood_of_passwords_is_turned_away_and_leaves_room_for_the_rest(
+    stand: Stand, ana: People, stranger: TestClient
+) -> None:
+    with ThreadPoolExecutor(40) as pool:
+        answers = [*pool.map(lambda n: attempt(stranger, f"name-{n}", f"wrong horse {n}"), range(60))]
+    assert set(answers) == {403, 429}
+    with stand.state.write() as session:
+        for one in session.scalars(select(SignInFailure)):
+            one.until = 0
+    assert attempt(stranger) == 303
+
+
+def test_a_link_that_an_admin_makes_is_in_the_trail(stand: Stand, browser: Browser) -> None:
+    form = {"csrf": browser.csrf, "name": "vic", "role": "viewer", "reason": "new here"}
+    assert "/login?token=" in browser.post("/people", data=form).text
+    assert "/login?token=" in browser.post("/people/vic", data={"csrf": browser.csrf, "act": "link"}).text
+    with stand.state.read() as session:
+        told = [one.action for one in session.scalars(select(AuditEntry)) if one.subject == "person:vic"]
+    assert told == ["person.add", "login_link.create", "login_link.create"]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.responses import Response
 
-from monitor.people.accounts import LONGEST_PASSWORD, SHORTEST_PASSWORD, AccountError, People
+from monitor.people.accounts import LONGEST_PASSWORD, SHORTEST_PASSWORD, AccountError, BusyError, People
 from monitor.people.roles import RIGHTS
 from monitor.store.state import Person
 from monitor.web.auth import Caller, PageRead
@@ -43,10 +43,12 @@ def set_password(
     if password != again:
         return _shown(console, caller, "The two passwords differ.")
     has_one = person is not None and person.password_hash is not None
-    if has_one and people.with_password(caller.actor, present) is None:
-        return _shown(console, caller, "The present password is wrong.")
     try:
+        if has_one and people.with_password(caller.actor, present) is None:
+            return _shown(console, caller, "The present password is wrong.")
         people.set_password(caller.actor, password, caller.actor)
+    except BusyError:
+        return _shown(console, caller, "Too many people are signing in. Try again.")
     except AccountError as error:
         return _shown(console, caller, f"{str(error)[:1].upper()}{str(error)[1:]}.")
     return RedirectResponse("/login", 303)

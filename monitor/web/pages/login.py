@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from monitor.people import throttle
-from monitor.people.accounts import LONGEST_PASSWORD, People
+from monitor.people.accounts import LONGEST_PASSWORD, BusyError, People
 from monitor.people.sessions import begin_session, redeem
 from monitor.people.trail import entry, note
 from monitor.web.auth import PageRead, address_of, by_cookie, require_same_site, set_cookie, sign_out
@@ -60,7 +60,12 @@ def login_by_password(
         answer = _door(console, 429, refused=words, name=name)
         answer.headers["Retry-After"] = str(seconds)
         return answer
-    person = People(console.state).with_password(name, password)
+    try:
+        person = People(console.state).with_password(name, password)
+    except BusyError:
+        answer = _door(console, 429, refused="Too many people are signing in. Try again.", name=name)
+        answer.headers["Retry-After"] = "1"
+        return answer
     with console.state.write() as session:
         if person is not None:
             throttle.succeeded(session, name, address)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from monitor.people.accounts import AccountError, People
 from monitor.people.roles import RIGHTS, ROLES
 from monitor.people.sessions import create_login_link
+from monitor.people.trail import note
 from monitor.web.auth import Caller, PageAdmin
 from monitor.web.context import Console, InConsole
 from monitor.web.pages.common import page
@@ -37,7 +38,7 @@ def add(
         People(console.state).add(name, role, caller.actor, reason=reason)
     except AccountError as error:
         return _shown(console, caller, refused=str(error))
-    return _shown(console, caller, link=(name, create_login_link(console.state, name)))
+    return _shown(console, caller, link=_link(console, caller, name))
 
 
 @router.post("/people/{name}")
@@ -53,7 +54,7 @@ def change(
     accounts = People(console.state)
     try:
         if act == "link":
-            return _shown(console, caller, link=(name, create_login_link(console.state, name)))
+            return _shown(console, caller, link=_link(console, caller, name))
         if act == "role":
             accounts.change_role(name, role, caller.actor, reason)
         elif act == "disable":
@@ -63,6 +64,12 @@ def change(
     except AccountError as error:
         return _shown(console, caller, refused=str(error))
     return RedirectResponse("/people", 303)
+
+
+def _link(console: Console, caller: Caller, name: str) -> tuple[str, str]:
+    token = create_login_link(console.state, name)
+    note(console.state, caller.act("login_link.create", f"person:{name}"))
+    return name, token
 
 
 def _shown(
