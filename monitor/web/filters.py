@@ -26,6 +26,9 @@ FACETS = {
     "rule": Alert.rule_id,
     "detector": Alert.detector,
 }
+GROUPS = {"agent": Alert.agent_id, "session": Alert.session_id, "rule": Alert.rule_id}
+"""By what the queue can be grouped."""
+
 RANGES = {"15m": 900, "1h": 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 """Spans in seconds, counted back from now."""
 
@@ -46,6 +49,7 @@ class AlertFilter:
     since: int | None = None
     until: int | None = None
     sort: str = "time"
+    group: str = ""
     open_id: str = ""
     tenant: str | None = None
 
@@ -58,7 +62,7 @@ class AlertFilter:
             if asked:
                 values[name] = tuple(dict.fromkeys(asked))
         span = query.get("range", "")
-        sort = query.get("sort", "time")
+        sort, group = query.get("sort", "time"), query.get("group", "")
         return cls(
             values=values,
             session_id=query.get("session", "")[:LONGEST_VALUE],
@@ -67,6 +71,7 @@ class AlertFilter:
             since=_moment(query.get("from")),
             until=_moment(query.get("to")),
             sort=sort if sort in ("time", "severity") else "time",
+            group=group if group in GROUPS else "",
             open_id=query.get("open", "")[:LONGEST_VALUE],
             tenant=tenant,
         )
@@ -81,6 +86,7 @@ class AlertFilter:
             "from": "" if self.since is None else str(self.since),
             "to": "" if self.until is None else str(self.until),
             "sort": "" if self.sort == "time" else self.sort,
+            "group": self.group,
             "open": self.open_id,
         } | changes
         return urlencode(pairs + [(name, value) for name, value in single.items() if value])

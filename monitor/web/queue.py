@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from detectors.base import LEVELS
 from monitor.alerting.words import STATUSES
 from monitor.store.state import Alert, AlertChange, Order
-from monitor.web.filters import FACETS, SEVERITY, AlertFilter
+from monitor.web.filters import FACETS, GROUPS, SEVERITY, AlertFilter
 from monitor.web.formats import SECOND
 
 PAGE_ROWS = 100
@@ -32,6 +32,22 @@ class Choice:
     label: str
     count: int
     chosen: bool
+    query: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Alerts of one agent, session or rule (``value``; None for no session), and the query that shows them.
+
+    ``title`` is that of one of them.
+    """
+
+    value: str | None
+    count: int
+    agents: int
+    level: str
+    last: int
+    title: str
     query: str
 
 
@@ -77,6 +93,32 @@ def rows(session: Session, asked: AlertFilter, skip: int = 0) -> tuple[list[Aler
     found = session.scalars(matching.order_by(*order).offset(skip).limit(PAGE_ROWS)).all()
     total = session.scalar(select(func.count()).select_from(Alert).where(asked.condition())) or 0
     return list(found), total
+
+
+def groups(session: Session, asked: AlertFilter) -> list[Group]:
+    """What matches by agent, session or rule: the gravest first, then the latest; at most a page."""
+    column = GROUPS[asked.group]
+    worst, last = func.max(SEVERITY), func.max(Alert.last_event_at)
+    counted = session.execute(
+        select(
+            column, func.count(), func.count(Alert.agent_id.distinct()), worst, last, func.max(Alert.title)
+        )
+        .where(asked.condition())
+        .group_by(column)
+        .order_by(worst.desc(), last.desc())
+        .limit(PAGE_ROWS)
+    )
+    found = []
+    for value, count, agents, rank, latest, title in counted:
+        if value is None:
+            query = ""
+        elif asked.group == "session":
+            query = asked.query(session=value, group="", open="")
+        else:
+            query = asked.without(asked.group).toggled(asked.group, value).query(group="")
+        level = LEVELS[rank] if 0 <= rank < len(LEVELS) else ""
+        found.append(Group(value, count, agents, level, latest, title, query))
+    return found
 
 
 def facets(session: Session, asked: AlertFilter) -> dict[str, list[Choice]]:

@@ -155,3 +155,23 @@ def test_status_shows_processes_counters_profiles_and_failures(stand: Stand, bro
     assert page.count("alive") == 3
     for text in ("184 220", "onboarding-agent", "HTTP 503 from Slack", "dead letters"):
         assert text in page
+
+
+def test_the_queue_is_grouped_and_a_group_leads_to_its_alerts(stand: Stand, browser: Browser) -> None:
+    stand.file(
+        finding("1", agent_id="a", session_id="s1", level="low"),
+        finding("2", agent_id="a", session_id="s2", level="critical"),
+        finding("3", agent_id="b", session_id="s3", level="high", title="Other", rule_id="other"),
+        finding("4", agent_id="c", session_id=None, group={"agent_id": "c"}, level="low"),
+    )
+    page = browser.get("/alerts?group=agent&q=").text
+    rows = re.findall(r'<tr><th scope="row"><a href="/alerts\?([^"]*)">.*?<bdi>(\w+)</bdi>', page)
+    assert [name for _, name in rows] == ["a", "b", "c"]
+    assert shown(browser.get(f"/alerts?{rows[0][0]}").text) != []
+    assert len(shown(browser.get(f"/alerts?{rows[0][0]}").text)) == 2
+    by_session = browser.get("/alerts?group=session").text
+    assert "no session" in by_session
+    assert 'href="/sessions/s2"' in by_session
+    by_rule = browser.get("/alerts?group=rule").text
+    assert re.search(r"Unusual order of tools.*?Critical.*?>3<.*?>2<", by_rule, re.S)
+    assert "group=" not in rows[0][0]

@@ -66,6 +66,7 @@ def _queue(console: Console, asked: AlertFilter, number: int) -> dict[str, Any]:
             "number": number,
             "pages": -(-total // queue.PAGE_ROWS),
             "facets": queue.facets(session, asked),
+            "groups": queue.groups(session, asked) if asked.group else None,
             "bars": queue.histogram(session, asked),
             "view": _view(session, asked.open_id) if asked.open_id else None,
         }
