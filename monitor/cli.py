@@ -12,6 +12,7 @@ import click
 
 from monitor import __version__
 from monitor.commands import (
+    agents,
     alerts,
     backtest,
     bench,
@@ -47,6 +48,7 @@ for command in (
         stops.kill,
         changes.change,
         keys.keys,
+        agents.agents,
         people.people,
         people.audit,
         rules.rules,

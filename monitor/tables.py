@@ -215,6 +215,26 @@ def keys_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     return shown
 
 
+def agents_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Agents, seen and declared."""
+    shown = table(
+        "agent", "tenant", "declared", "owner", "risk tier", "sessions", "events", "last seen (UTC)"
+    )
+    for one in found:
+        said = one["declared"]
+        shown.add_row(
+            plain(one["agent_id"]),
+            plain(one["tenant"]),
+            "yes" if said else "never",
+            plain(said["owner"]) if said else "",
+            said["risk_tier"] if said else "",
+            f"{one['sessions']:,}",
+            f"{one['events']:,}",
+            (one["last_seen"] or "never")[:19].replace("T", " "),
+        )
+    return shown
+
+
 def people_table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Everybody who uses the console."""
     shown = table("name", "role", "signs in by", "email", "since (UTC)", "disabled (UTC)")

@@ -241,3 +241,28 @@ def test_a_person_can_stop_an_agent_while_clickhouse_is_down(tmp_path: Path) -> 
         until(lambda: list(daemon.client.alerts(agent="invoice-agent")), "an alert, without ClickHouse")
         assert httpx.get(f"{daemon.runtime.console_url}/readyz").status_code == 503
         assert "hidden" not in daemon.log.read_text()
+
+
+def test_an_agent_is_declared_listed_and_withdrawn(daemon: Daemon) -> None:
+    daemon.run("agents", "declare", "books", "--owner", "ana", "--risk-tier", "high", "--tool", "read")
+    found = {one["agent_id"]: one["declared"] for one in daemon.json("agents", "list")}
+    assert found["books"]["owner"] == "ana"
+    assert found["invoice-agent"] is None
+    assert "never" in daemon.run("agents", "list")
+    daemon.run("agents", "withdraw", "books", "--reason", "gone")
+    daemon.run("agents", "withdraw", "books", code=1)
+    acts = [one["action"] for one in daemon.json("audit", "--subject", "agent:default/books")]
+    assert acts == ["agent.withdraw", "agent.declare"]
+
+
+def test_a_person_is_added_with_a_password_and_signs_in_by_it(daemon: Daemon) -> None:
+    daemon.run("people", "add", "bea", "--role", "analyst")
+    assert "/login?token=" in daemon.run("login", "bea")
+    assert {one["name"]: one["role"] for one in daemon.json("people", "list")} == {
+        "admin": "admin",
+        "bea": "analyst",
+    }
+    daemon.run("people", "role", "bea", "viewer", "--reason", "left the team")
+    daemon.run("people", "disable", "bea")
+    daemon.run("login", "bea", code=1)
+    daemon.run("people", "disable", "admin", code=1)
