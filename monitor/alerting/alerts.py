@@ -10,13 +10,14 @@ from sqlalchemy.orm import Session
 
 from detectors.base import Finding
 from monitor.alerting import deliveries, quiet
+from monitor.alerting.gathering import Gathering, settle
 from monitor.alerting.kinds import KINDS
 from monitor.alerting.merging import dedup_key, join, opened, rank
 from monitor.alerting.own import PREFIX
 from monitor.alerting.silences import SUPPRESSED, in_force, silencing
 from monitor.alerting.words import STATUSES, TRANSITIONS, VERDICTS
 from monitor.settings import Settings
-from monitor.store.state import Alert, AlertChange, AlertFinding, Control, State, now
+from monitor.store.state import Alert, AlertChange, AlertFinding, Control, IncidentEntry, State, now
 
 MAX_REASON = 2_000
 MAX_NAME = 200
@@ -87,29 +88,33 @@ class AlertDesk:
 
     def _sort_in(
         self, session: Session, findings: Sequence[Finding], at: int
-    ) -> tuple[list[AlertFinding | AlertChange], list[Alert]]:
-        """Open or join an alert for each; the rows that refer to alerts, and the alerts to speak of."""
-        rows: list[AlertFinding | AlertChange] = []
+    ) -> tuple[list[AlertFinding | AlertChange | IncidentEntry], list[Alert]]:
+        """Open or join an alert for each; the rows that refer to them, and the alerts to speak of."""
+        rows: list[AlertFinding | AlertChange | IncidentEntry] = []
         loud: dict[str, Alert] = {}
         latest: dict[str, Alert | None] = {}
         silences = in_force(session, at) if findings else ()
+        gathering = Gathering(session, at)
         for finding in findings:
             key = dedup_key(finding)
             alert = latest[key] if key in latest else _latest(session, key)
             if alert is None or alert.status == "closed":
-                alert = opened(finding, key, self._runbook(finding), alert, at)
+                previous, alert = alert, opened(finding, key, self._runbook(finding), alert, at)
                 session.add(alert)
                 loud[alert.id] = alert
                 if (silence := silencing(silences, finding)) is not None:
                     rows.append(_set_status(alert, SUPPRESSED, f"silence:{silence.id}", silence.reason, at))
+                gathering.place(alert, previous)
             else:
                 join(alert, finding, at)
                 if alert.status == SUPPRESSED and silencing(silences, finding) is None:
                     rows.append(_set_status(alert, "new", "watchkeeper", "the silence has ended", at))
+                    gathering.place(alert)
                     loud[alert.id] = alert
                 if rank(finding.level) > rank(alert.level):
                     rows.append(self._raise_level(session, alert, finding, at))
                     loud[alert.id] = alert
+                gathering.renew(alert)
             latest[key] = alert
             rows.append(
                 AlertFinding(
@@ -120,7 +125,7 @@ class AlertDesk:
                     event_ids=list(finding.event_ids),
                 )
             )
-        return rows, list(loud.values())
+        return [*rows, *gathering.entries], list(loud.values())
 
     def _runbook(self, finding: Finding) -> Sequence[str]:
         rule = self.rules.get(finding.rule_id) or KINDS.get(finding.rule_id.removeprefix(PREFIX))
@@ -171,6 +176,7 @@ class AlertDesk:
         alert.version += 1
         alert.updated_at = at
         session.add_all(rows)
+        settle(session, alert, actor, at)
         if verdict is not None and "verdict" in wanted:
             session.add(_verdict(alert, verdict, actor, at))
         if deliveries.announced(session, alert):

@@ -150,6 +150,7 @@ class Alert(Base):
     agent_id: Mapped[str] = mapped_column(index=True)
     session_id: Mapped[str | None] = mapped_column(index=True)
     identity: Mapped[str]
+    incident_id: Mapped[str | None] = mapped_column(index=True)
     tags: Mapped[list[Any]]
     runbook: Mapped[list[Any]]
     evidence: Mapped[dict[str, Any]]
@@ -190,6 +191,49 @@ class AlertChange(Base):
     old: Mapped[str | None]
     new: Mapped[str | None]
     reason: Mapped[str]
+
+
+class Incident(Base):
+    """Alerts of one story, worked as one. Level, number and times are those of its alerts."""
+
+    __tablename__ = "incidents"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    environment: Mapped[str | None]
+    agent_id: Mapped[str]
+    title: Mapped[str]
+    level: Mapped[str]
+    status: Mapped[str]
+    verdict: Mapped[str | None]
+    owner: Mapped[str | None]
+    alerts: Mapped[int]
+    first_event_at: Mapped[int]
+    last_event_at: Mapped[int]
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+    acknowledged_at: Mapped[int | None]
+    closed_at: Mapped[int | None]
+    previous_id: Mapped[str | None]
+    merged_into: Mapped[str | None]
+    version: Mapped[int]
+
+    __table_args__ = (
+        Index("incidents_of_agent", "tenant", "agent_id", "status"),
+        Index("incidents_queue", "status", "created_at"),
+    )
+
+
+class IncidentEntry(Base):
+    """What was done or said about an incident: by whom, when. Append-only, by trigger."""
+
+    __tablename__ = "incident_entries"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    incident_id: Mapped[str] = mapped_column(ForeignKey("incidents.id"), index=True)
+    at: Mapped[int]
+    actor: Mapped[str]
+    kind: Mapped[str]
+    text: Mapped[str]
+    detail: Mapped[dict[str, Any]]
 
 
 class Silence(Base):
