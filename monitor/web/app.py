@@ -22,6 +22,7 @@ from monitor.web.api import alerts as api_alerts
 from monitor.web.api import attributes as api_attributes
 from monitor.web.api import dead_letters as api_dead_letters
 from monitor.web.api import hunts as api_hunts
+from monitor.web.api import incidents as api_incidents
 from monitor.web.api import orders as api_orders
 from monitor.web.api import people as api_people
 from monitor.web.api import silences as api_silences
@@ -34,6 +35,7 @@ from monitor.web.pages import (
     alerts,
     audit,
     changes,
+    incidents,
     live,
     login,
     orders,
@@ -103,12 +105,14 @@ def console_app(
         sessions,
         agents,
         rules,
+        incidents,
     )
     for part in (
         *pages,
         api_agents,
         api_alerts,
         api_orders,
+        api_incidents,
         api_dead_letters,
         api_hunts,
         api_attributes,

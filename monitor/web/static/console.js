@@ -108,6 +108,10 @@
     if (!item) return;
     htmx.ajax("GET", `/alerts/${encodeURIComponent(item.dataset.id)}/silence`, { target: "#silencing-body", swap: "innerHTML" }).then(() => $("#silencing").showModal());
   };
+  const incident = () => {
+    const items = chosen();
+    if (items.length) htmx.ajax("POST", "/incidents/gather", { target: "#notice", values: { alert: items.map((item) => item.dataset.id) } });
+  };
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.successful && event.target.matches("form[data-silence]")) $("#silencing").close();
   });
@@ -138,6 +142,7 @@
     const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.button);
     if (at("[data-do]")) act(at("[data-do]").dataset.do);
     else if (at("[data-silence-open]")) silence();
+    else if (at("[data-incident]")) incident();
     else if (at("[data-shut]")) shut();
     else if (at("[data-load]")) load();
     else if (at("[data-help]")) $("#help").showModal();
@@ -162,12 +167,13 @@
     m: () => act("mine"),
     c: () => act("closed"),
     s: silence,
+    e: incident,
     g: () => (going = performance.now()),
     ".": load,
     "/": () => $("#search") && $("#search").focus(),
     "?": () => $("#help").showModal(),
   };
-  const places = { a: "/alerts", g: "/agents", r: "/rules", l: "/silences", s: "/status" };
+  const places = { a: "/alerts", i: "/incidents", g: "/agents", r: "/rules", l: "/silences", s: "/status" };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.matches("input:not([type=checkbox], [type=radio]), textarea, select");
