@@ -17,6 +17,10 @@ class InventoryError(ValueError):
     """Something that cannot be declared; the message says why."""
 
 
+class StaleDeclarationError(InventoryError):
+    """Somebody else has declared the agent anew since it was read."""
+
+
 @dataclass(frozen=True)
 class Declaration:
     """What is said of an agent. Empty ``tools`` or ``models`` say nothing of them."""
@@ -34,8 +38,19 @@ class Inventory:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def declare(self, tenant: str, agent_id: str, said: Declaration, by: str, reason: str = "") -> None:
-        """Declare an agent, in place of what was said before. Raises InventoryError."""
+    def declare(
+        self,
+        tenant: str,
+        agent_id: str,
+        said: Declaration,
+        by: str,
+        reason: str = "",
+        seen: int | None = None,
+    ) -> None:
+        """Declare an agent, in place of what was said before. Raises InventoryError.
+
+        ``seen`` is the ``declared_at`` of what the caller had before them, 0 where there was nothing.
+        """
         if not agent_id or len(agent_id) > 512:
             raise InventoryError("an agent's id has 1 to 512 characters")
         if not said.owner.strip():
@@ -44,6 +59,10 @@ class Inventory:
             raise InventoryError(f"{said.risk_tier!r} is no risk tier; use one of {', '.join(RISK_TIERS)}")
         with self._state.write() as session:
             known = session.get(DeclaredAgent, (tenant, agent_id))
+            if seen is not None and seen != (known.declared_at if known is not None else 0):
+                raise StaleDeclarationError(
+                    "somebody else has declared it meanwhile; look again, then decide"
+                )
             if known is None:
                 known = DeclaredAgent(tenant=tenant, agent_id=agent_id)
                 session.add(known)

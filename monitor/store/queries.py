@@ -222,6 +222,30 @@ class Readers:
             {"tenant": tenant, "agent": agent_id, "limit": limit},
         )
 
+    async def shapes(
+        self, tenant: str, agent_id: str, since: int, until: int, by_session: bool, limit: int = 500
+    ) -> list[Row]:
+        """Return an agent's latest sessions, or the hours in which it acted, as numbers: ``unit``,
+        ``begun``, ``events``, ``model_calls``, ``tool_calls``, ``tools`` (names), ``blocked``, ``failed``,
+        ``output_tokens`` and ``seconds``. ``since`` and ``until`` are event times, in microseconds.
+        """
+        unit = "assumeNotNull(session_id)" if by_session else "toString(toStartOfHour(timestamp))"
+        return await self.select(
+            f"SELECT {unit} AS unit, min(timestamp) AS begun, count() AS events, "  # noqa: S608 - two of our own
+            "countIf(event_type = 'model.invoked') AS model_calls, "
+            "greatest(countIf(event_type = 'tool.requested'), countIf(event_type = 'tool.executed')) "
+            "AS tool_calls, arraySort(groupUniqArray(200)(assumeNotNull(tool_name))) AS tools, "
+            "countIf(policy_decision = 'deny' OR outcome = 'blocked') AS blocked, "
+            "countIf(event_type = 'tool.executed' AND outcome IN ('failure', 'timeout')) AS failed, "
+            "ifNull(sum(output_tokens), 0) AS output_tokens, "
+            "dateDiff('millisecond', min(timestamp), max(timestamp)) / 1000 AS seconds FROM events "
+            "WHERE timestamp BETWEEN fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+            f"AND fromUnixTimestamp64Micro({{until:Int64}}, 'UTC') AND {OF_AGENT} AND {JUDGED} "
+            f"{'AND session_id IS NOT NULL ' if by_session else ''}"
+            "GROUP BY unit ORDER BY begun DESC, unit LIMIT {limit:UInt32}",
+            {"tenant": tenant, "agent": agent_id, "since": since, "until": until, "limit": limit},
+        )
+
     def close(self) -> None:
         """Wait for running queries, then close the clients."""
         self._threads.shutdown()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from monitor.inventory import Inventory
 from monitor.moments import microseconds
-from monitor.store.state import Alert, DeclaredAgent, Order, Process, now
+from monitor.store.queries import Readers, Row
+from monitor.store.state import Alert, DeclaredAgent, Order, Process, State, now
 from monitor.web.filters import OPEN
 
 WEIGHTS = {"critical": 8.0, "high": 4.0, "medium": 2.0, "low": 1.0, "informational": 0.25}
@@ -19,6 +23,7 @@ WEIGHTS = {"critical": 8.0, "high": 4.0, "medium": 2.0, "low": 1.0, "information
 
 WORTHLESS = ("false_positive", "duplicate", "test")
 DAYS = 30
+MOST_ALERTS = 50
 DAY = 86_400_000_000
 STOPPED = frozenset({"confirmed", "contained"})
 STOPPING = frozenset({"requested", "sent", "accepted", "held"})
@@ -55,6 +60,48 @@ class Days:
     risks: tuple[float, ...]
     tallest: float
     bars: tuple[tuple[int, float], ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What ClickHouse knows of an agent; ``problem`` says why there is nothing."""
+
+    versions: dict[str, list[Row]]
+    tools: list[Row]
+    sessions: list[Row]
+    problem: str = ""
+
+
+async def stored_of(readers: Readers, tenant: str, agent_id: str) -> Stored:
+    """What the event store knows of an agent."""
+    try:
+        versions, tools, sessions = await asyncio.gather(
+            readers.versions(tenant, agent_id),
+            readers.tools(tenant, agent_id),
+            readers.latest_sessions(tenant, agent_id),
+        )
+    except ClickHouseError:
+        return Stored({}, [], [], "The event store does not answer; what it knows of the agent is not shown.")
+    by_field: dict[str, list[Row]] = {}
+    for row in versions:
+        by_field.setdefault(row["field"], []).append(row)
+    return Stored(by_field, tools, sessions)
+
+
+def known_of(state: State, tenant: str, agent_id: str) -> dict[str, Any]:
+    """What the state database knows of an agent; nothing of it is falsy where there is something."""
+    place = (tenant, agent_id)
+    with state.read() as session:
+        of_agent = select(Alert).where(Alert.tenant == tenant, Alert.agent_id == agent_id)
+        alerts = session.scalars(of_agent.order_by(Alert.last_event_at.desc()).limit(MOST_ALERTS)).all()
+        days = risk_by_day(session, place)
+        return {
+            "declared": Inventory(state).find(tenant, agent_id),
+            "alerts": alerts,
+            "days": days if days.bars else None,
+            "baselines": baselines(session, place),
+            "state": states(session, place).get(place),
+        }
 
 
 def inventory(

@@ -25,6 +25,8 @@ from monitor.web.api import hunts as api_hunts
 from monitor.web.api import incidents as api_incidents
 from monitor.web.api import orders as api_orders
 from monitor.web.api import people as api_people
+from monitor.web.api import rules as api_rules
+from monitor.web.api import sessions as api_sessions
 from monitor.web.api import silences as api_silences
 from monitor.web.api import status as api_status
 from monitor.web.context import Console
@@ -119,6 +121,8 @@ def console_app(
         api_status,
         api_people,
         api_silences,
+        api_sessions,
+        api_rules,
         health,
     ):
         app.include_router(part.router)

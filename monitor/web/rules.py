@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from detectors.sigma.rule import Rule
 from monitor.alerting.kinds import KINDS
 from monitor.alerting.own import PREFIX
-from monitor.store.state import Alert, now
+from monitor.store.state import Alert, Silence, now
 from monitor.web.filters import OPEN
 
 JUDGED = ("true_positive", "benign_positive", "false_positive")
@@ -23,6 +23,7 @@ Z = 1.959964
 """Of the normal distribution, 95% lie within so many standard deviations."""
 
 DAYS = 30
+MOST_SILENCES = 50
 DAY = 86_400_000_000
 
 
@@ -57,8 +58,11 @@ class RuleLine:
         return share, max(0.0, centre - half), min(1.0, centre + half)
 
 
-def rule_lines(session: Session, rules: Mapping[str, Any]) -> list[RuleLine]:
-    """Every rule in force, and whatever else has fired; the latest to fire first."""
+def rule_lines(session: Session, rules: Mapping[str, Any], tenant: str | None = None) -> list[RuleLine]:
+    """Every rule in force, and whatever else has fired; the latest to fire first.
+
+    ``tenant`` counts that tenant's alerts alone.
+    """
     lines = {
         one.id: RuleLine(one.id, one.title, one.level, "sigma", one)
         for one in rules.values()
@@ -72,7 +76,9 @@ def rule_lines(session: Session, rules: Mapping[str, Any]) -> list[RuleLine]:
             func.count(),
             func.sum(Alert.status.in_(OPEN)),
             func.max(Alert.last_event_at),
-        ).group_by(Alert.rule_id)
+        )
+        .where(_whose(tenant))
+        .group_by(Alert.rule_id)
     )
     for rule_id, title, learned, count, still_open, last in fired:
         line = lines.get(rule_id)
@@ -81,26 +87,40 @@ def rule_lines(session: Session, rules: Mapping[str, Any]) -> list[RuleLine]:
             kind = "own" if rule_id.removeprefix(PREFIX) in KINDS else kind
             line = lines[rule_id] = RuleLine(rule_id, title, "", kind)
         line.alerts, line.open_alerts, line.last = count, int(still_open or 0), last
-    for rule_id, verdict, count in _verdicts(session):
+    for rule_id, verdict, count in _verdicts(session, tenant):
         lines[rule_id].verdicts[verdict] = count
     return sorted(lines.values(), key=lambda line: (-(line.last or 0), line.title, line.rule_id))
 
 
-def by_day(session: Session, rule_id: str, ends: int | None = None) -> tuple[tuple[int, int], ...]:
+def silences_of(session: Session, rule_id: str, tenant: str | None = None) -> Sequence[Silence]:
+    """The silences of a rule, those in force first; of one tenant, or of all."""
+    query = select(Silence).where(Silence.rule_id == rule_id)
+    if tenant is not None:
+        query = query.where(or_(Silence.tenant.is_(None), Silence.tenant == tenant))
+    return session.scalars(query.order_by(Silence.ends_at.desc()).limit(MOST_SILENCES)).all()
+
+
+def by_day(
+    session: Session, rule_id: str, ends: int | None = None, tenant: str | None = None
+) -> tuple[tuple[int, int], ...]:
     """Alerts of a rule by the day on which they were filed, over the last thirty: day and count."""
     start = (now() if ends is None else ends) // DAY - DAYS + 1
     day: ColumnElement[int] = Alert.created_at // DAY
     counted = session.execute(
         select(day, func.count())
-        .where(Alert.rule_id == rule_id, Alert.created_at >= start * DAY)
+        .where(Alert.rule_id == rule_id, Alert.created_at >= start * DAY, _whose(tenant))
         .group_by(day)
     )
     return tuple(sorted((at - start, count) for at, count in counted))
 
 
-def _verdicts(session: Session) -> Any:
+def _whose(tenant: str | None) -> ColumnElement[bool]:
+    return true() if tenant is None else Alert.tenant == tenant
+
+
+def _verdicts(session: Session, tenant: str | None) -> Any:
     return session.execute(
         select(Alert.rule_id, Alert.verdict, func.count())
-        .where(Alert.verdict.is_not(None))
+        .where(Alert.verdict.is_not(None), _whose(tenant))
         .group_by(Alert.rule_id, Alert.verdict)
     )

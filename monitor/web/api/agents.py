@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitor.inventory import Declaration, Inventory, InventoryError, plain
-from monitor.web.api.models import AgentPage, AgentSeen
+from monitor.inventory import Declaration, Inventory, InventoryError, StaleDeclarationError, plain
+from monitor.web.agents import known_of, stored_of
+from monitor.web.api.cursors import version_of
+from monitor.web.api.models import AgentPage, AgentSeen, AlertSummary
 from monitor.web.auth import ApiRead, ApiTriage, Caller
 from monitor.web.context import InConsole
 from monitor.web.problems import Problem
@@ -39,6 +41,24 @@ class DeclaredPage(BaseModel):
     """Every declaration, by tenant and agent."""
 
     items: list[AgentDeclared]
+
+
+class AgentDetail(BaseModel):
+    """One agent: its declaration, what it uses and used, what is known of it and what it did.
+
+    ``baselines`` are sessions learned, by detector; ``risk_by_day`` covers thirty days, oldest first.
+    """
+
+    tenant: str
+    agent_id: str
+    state: str
+    declared: AgentDeclared | None
+    versions: dict[str, list[dict[str, Any]]]
+    tools: list[dict[str, Any]]
+    sessions: list[dict[str, Any]]
+    baselines: dict[str, int]
+    risk_by_day: list[float]
+    alerts: list[AlertSummary]
 
 
 class NewDeclaration(BaseModel):
@@ -71,24 +91,79 @@ def list_declared(console: InConsole, caller: ApiRead) -> DeclaredPage:
     return DeclaredPage(items=[AgentDeclared(**plain(one)) for one in found])
 
 
-@router.put("/declared-agents/{agent_id}")
-def declare(
-    agent_id: AgentId, said: NewDeclaration, console: InConsole, caller: ApiTriage, tenant: Tenant = "default"
+@router.get("/agents/{agent_id:path}")
+async def get_agent(
+    agent_id: AgentId, console: InConsole, caller: ApiRead, tenant: Tenant = "default"
+) -> AgentDetail:
+    """All that is known of one agent: 404 where nobody has seen, declared or stopped it."""
+    _own(caller, tenant)
+    stored, known = (
+        await stored_of(console.readers, tenant, agent_id),
+        known_of(console.state, tenant, agent_id),
+    )
+    if stored.problem:
+        raise Problem(503, stored.problem)
+    if not (stored.tools or stored.versions or stored.sessions or any(known.values())):
+        raise Problem(
+            404, "nobody has seen or declared such an agent; GET /api/v1/agents lists those there are"
+        )
+    declared, days = known["declared"], known["days"]
+    return AgentDetail(
+        tenant=tenant,
+        agent_id=agent_id,
+        state=known["state"] or "running",
+        declared=AgentDeclared(**plain(declared)) if declared is not None else None,
+        versions=stored.versions,
+        tools=stored.tools,
+        sessions=stored.sessions,
+        baselines=dict(known["baselines"]["detectors"]) if known["baselines"] else {},
+        risk_by_day=list(days.risks) if days is not None else [],
+        alerts=[AlertSummary.model_validate(alert) for alert in known["alerts"]],
+    )
+
+
+@router.get("/declared-agents/{agent_id:path}")
+def get_declared(
+    agent_id: AgentId, console: InConsole, caller: ApiRead, response: Response, tenant: Tenant = "default"
 ) -> AgentDeclared:
-    """Declare an agent, in place of what was said before: 422 where that cannot be."""
+    """One declaration. The ETag is for ``If-Match``."""
+    _own(caller, tenant)
+    found = Inventory(console.state).find(tenant, agent_id)
+    if found is None:
+        raise Problem(404, "no such agent is declared")
+    response.headers["ETag"] = f'"{found.declared_at}"'
+    return AgentDeclared(**plain(found))
+
+
+@router.put("/declared-agents/{agent_id:path}")
+def declare(
+    agent_id: AgentId,
+    said: NewDeclaration,
+    console: InConsole,
+    caller: ApiTriage,
+    response: Response,
+    tenant: Tenant = "default",
+    if_match: Annotated[str | None, Header()] = None,
+) -> AgentDeclared:
+    """Declare an agent, in place of what was said before: 422 where that cannot be, 412 where
+    ``If-Match`` is out of date.
+    """
     _own(caller, tenant)
     inventory = Inventory(console.state)
     wanted = Declaration(said.owner, said.purpose, said.risk_tier, tuple(said.tools), tuple(said.models))
     try:
-        inventory.declare(tenant, agent_id, wanted, caller.actor, said.reason)
+        inventory.declare(tenant, agent_id, wanted, caller.actor, said.reason, version_of(if_match))
+    except StaleDeclarationError as error:
+        raise Problem(412, str(error)) from None
     except InventoryError as error:
         raise Problem(422, str(error)) from None
     found = inventory.find(tenant, agent_id)
     assert found is not None
+    response.headers["ETag"] = f'"{found.declared_at}"'
     return AgentDeclared(**plain(found))
 
 
-@router.delete("/declared-agents/{agent_id}", status_code=204)
+@router.delete("/declared-agents/{agent_id:path}", status_code=204)
 def withdraw(
     agent_id: AgentId,
     console: InConsole,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from monitor.alerting.alerts import AlertError
 from monitor.store.state import Alert, AlertChange, AlertFinding, Order
-from monitor.web.api.cursors import LATEST, after, cursor
+from monitor.web.api.cursors import LATEST, after, cursor, version_of
 from monitor.web.api.models import AlertDetail, AlertPage, AlertSummary, AnyStatus, Change, Level
 from monitor.web.auth import ApiRead, ApiTriage, Caller, note_reading
 from monitor.web.changes import Wanted, change_act
@@ -110,11 +110,7 @@ def visible(db: Session, alert_id: str, caller: Caller) -> Alert:
 
 
 def _check_version(alert: Alert, expected: int | None, if_match: str | None) -> None:
-    if (
-        if_match is not None
-        and if_match != "*"
-        and if_match.removeprefix("W/").strip('"') != str(alert.version)
-    ):
+    if version_of(if_match) not in (None, alert.version):
         raise Problem(412, f"the alert is at version {alert.version} now; read it again, then decide")
     if expected is not None and expected != alert.version:
         raise Problem(409, f"the alert is at version {alert.version} now; read it again, then decide")

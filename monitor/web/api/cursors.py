@@ -1,4 +1,4 @@
-"""Cursors: opaque to the caller, a time and an id to us, so that new rows move no page."""
+"""Cursors, opaque to the caller, a time and an id to us, so that new rows move no page; and ETags."""
 
 from __future__ import annotations
 
@@ -32,3 +32,11 @@ def after(
     except (binascii.Error, ValueError):
         raise Problem(422, "use `cursor` as `next` gave it, unchanged") from None
     return or_(moment < number, and_(moment == number, key < last))
+
+
+def version_of(if_match: str | None) -> int | None:
+    """The version that an ``If-Match`` header names: None for any, -1 for one that no reading gave."""
+    if if_match is None or if_match == "*":
+        return None
+    text = if_match.removeprefix("W/").strip('"')
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1

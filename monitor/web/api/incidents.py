@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from monitor.alerting.gathering import IN_PROGRESS, OPEN
 from monitor.store.state import Alert, Incident, IncidentEntry
-from monitor.web.api.cursors import after, cursor
+from monitor.web.api.cursors import after, cursor, version_of
 from monitor.web.api.models import AlertSummary, Answer, Level, Verdict
 from monitor.web.auth import ApiRead, ApiTriage, note_reading
 from monitor.web.context import InConsole
@@ -200,7 +200,7 @@ def take_incident(
     incident_id: str, console: InConsole, caller: ApiTriage, response: Response, if_match: IfMatch = None
 ) -> IncidentSummary:
     """Make it the caller's own, in progress."""
-    given = (incident_id, caller.actor, _version(if_match))
+    given = (incident_id, caller.actor, version_of(if_match))
     made = act(console, caller, "take", lambda desk, db: desk.take(db, *given), "", incident_id)
     return _answer(made, response)
 
@@ -211,7 +211,7 @@ def give_back_incident(
     if_match: IfMatch = None,
 ) -> IncidentSummary:  # fmt: skip
     """Leave it to whoever comes next."""
-    given = (incident_id, caller.actor, why.reason, _version(if_match))
+    given = (incident_id, caller.actor, why.reason, version_of(if_match))
     made = act(
         console, caller, "give-back", lambda desk, db: desk.give_back(db, *given), why.reason, incident_id
     )
@@ -224,7 +224,7 @@ def close_incident(
     if_match: IfMatch = None,
 ) -> IncidentSummary:  # fmt: skip
     """Close it, and the alerts that are still open in it, with one verdict."""
-    given = (incident_id, caller.actor, ending.verdict, ending.reason, _version(if_match))
+    given = (incident_id, caller.actor, ending.verdict, ending.reason, version_of(if_match))
     made = act(console, caller, "close", lambda desk, db: desk.close(db, *given), ending.reason, incident_id)
     return _answer(made, response)
 
@@ -245,7 +245,7 @@ def hand_incident_over(
     if_match: IfMatch = None,
 ) -> IncidentSummary:  # fmt: skip
     """Make it somebody else's, with a note."""
-    given = (incident_id, caller.actor, wanted.to, wanted.note, _version(if_match))
+    given = (incident_id, caller.actor, wanted.to, wanted.note, version_of(if_match))
     made = act(console, caller, "hand-over", lambda desk, db: desk.hand_over(db, *given), "", incident_id)
     return _answer(made, response)
 
@@ -256,7 +256,7 @@ def merge_incident(
     if_match: IfMatch = None,
 ) -> IncidentSummary:  # fmt: skip
     """Move its alerts into another one, which is the answer."""
-    given = (incident_id, wanted.into, caller.actor, wanted.reason, _version(if_match))
+    given = (incident_id, wanted.into, caller.actor, wanted.reason, version_of(if_match))
     made = act(console, caller, "merge", lambda desk, db: desk.merge(db, *given), wanted.reason, incident_id)
     return _answer(made, response)
 
@@ -267,17 +267,9 @@ def split_incident(
     if_match: IfMatch = None,
 ) -> IncidentSummary:  # fmt: skip
     """Move some alerts into an incident of their own, which is the answer."""
-    given = (incident_id, wanted.alerts, caller.actor, wanted.reason, _version(if_match))
+    given = (incident_id, wanted.alerts, caller.actor, wanted.reason, version_of(if_match))
     made = act(console, caller, "split", lambda desk, db: desk.split(db, *given), wanted.reason, incident_id)
     return _answer(made, response)
-
-
-def _version(if_match: str | None) -> int | None:
-    if if_match is None or if_match == "*":
-        return None
-    text = if_match.removeprefix("W/").strip('"')
-    # what no reading gave can be no version
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else -1
 
 
 def _answer(incident: Incident, response: Response) -> IncidentSummary:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse
-from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from monitor.inventory import RISK_TIERS, Declaration, Inventory, InventoryError
 from monitor.store.queries import Row
-from monitor.store.state import Alert
-from monitor.web.agents import against, baselines, inventory, moment, risk_by_day, states
+from monitor.web.agents import against, inventory, known_of, moment, stored_of
 from monitor.web.auth import PageRead, PageTriage
 from monitor.web.context import Console, InConsole
 from monitor.web.pages.common import page
@@ -25,18 +21,7 @@ from monitor.web.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 
-MOST_ALERTS = 50
 Tenant = Annotated[str, Query(max_length=200)]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What ClickHouse knows of an agent; ``problem`` says why there is nothing."""
-
-    versions: dict[str, list[Row]]
-    tools: list[Row]
-    sessions: list[Row]
-    problem: str = ""
 
 
 @router.get("/agents")
@@ -70,13 +55,14 @@ async def declare(
     tools: Annotated[str, Form(max_length=20_000)] = "",
     models: Annotated[str, Form(max_length=20_000)] = "",
     reason: Annotated[str, Form(max_length=2000)] = "",
+    seen: Annotated[int | None, Form(ge=0, le=1 << 62)] = None,
     tenant: Tenant = "default",
 ) -> Response:
     """Declare the agent, or correct what was declared."""
     said = Declaration(owner, purpose, risk_tier, tuple(tools.split()), tuple(models.split()))
     declaring = Inventory(console.state).declare
     try:
-        await run_in_threadpool(declaring, tenant, agent_id, said, caller.actor, reason)
+        await run_in_threadpool(declaring, tenant, agent_id, said, caller.actor, reason, seen)
     except InventoryError as error:
         return await _shown(console, caller, tenant, agent_id, str(error))
     return RedirectResponse(str(agent_path(tenant, agent_id)), 303)
@@ -95,8 +81,8 @@ def _lines(console: Console, seen: list[Row]) -> Any:
 async def _shown(
     console: Console, caller: Any, tenant: str, agent_id: str, refused: str = ""
 ) -> HTMLResponse:
-    stored = await _stored(console, tenant, agent_id)
-    known = await run_in_threadpool(_known, console, tenant, agent_id)
+    stored = await stored_of(console.readers, tenant, agent_id)
+    known = await run_in_threadpool(known_of, console.state, tenant, agent_id)
     if not (stored.tools or stored.versions or stored.sessions or stored.problem or any(known.values())):
         raise Problem(404, "nobody has seen or declared such an agent; the inventory lists those there are")
     declared = known["declared"]
@@ -117,34 +103,3 @@ async def _shown(
         rule_name=console.rule_name,
         **known,
     )
-
-
-async def _stored(console: Console, tenant: str, agent_id: str) -> Stored:
-    readers = console.readers
-    try:
-        versions, tools, sessions = await asyncio.gather(
-            readers.versions(tenant, agent_id),
-            readers.tools(tenant, agent_id),
-            readers.latest_sessions(tenant, agent_id),
-        )
-    except ClickHouseError:
-        return Stored({}, [], [], "The event store does not answer; what it knows of the agent is not shown.")
-    by_field: dict[str, list[Row]] = {}
-    for row in versions:
-        by_field.setdefault(row["field"], []).append(row)
-    return Stored(by_field, tools, sessions)
-
-
-def _known(console: Console, tenant: str, agent_id: str) -> dict[str, Any]:
-    place = (tenant, agent_id)
-    with console.state.read() as session:
-        of_agent = select(Alert).where(Alert.tenant == tenant, Alert.agent_id == agent_id)
-        alerts = session.scalars(of_agent.order_by(Alert.last_event_at.desc()).limit(MOST_ALERTS)).all()
-        days = risk_by_day(session, place)
-        return {
-            "declared": Inventory(console.state).find(tenant, agent_id),
-            "alerts": alerts,
-            "days": days if days.bars else None,
-            "baselines": baselines(session, place),
-            "state": states(session, place).get(place),
-        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
@@ -14,6 +15,7 @@ from monitor.store.state import Alert
 from monitor.web import queue
 from monitor.web.api.cursors import LATEST
 from monitor.web.auth import Caller, PageRead, note_reading
+from monitor.web.baseline import baseline
 from monitor.web.context import Console, InConsole
 from monitor.web.detail import AlertView, alert_view, stored
 from monitor.web.filters import RANGES, AlertFilter
@@ -109,6 +111,25 @@ async def body(alert_id: str, console: InConsole, caller: PageRead) -> HTMLRespo
 def orders(alert_id: str, console: InConsole, caller: PageRead) -> HTMLResponse:
     """The kill switch's part, which goes on while the reader looks."""
     return page("orders.html", caller, view=_one(console, alert_id), rule_name=console.rule_name)
+
+
+@router.get("/alerts/{alert_id}/baseline")
+async def against_baseline(alert_id: str, console: InConsole, caller: PageRead) -> HTMLResponse:
+    """What the agent does now beside what it usually does; the drawer asks for it once it stands."""
+    alert = await run_in_threadpool(_alert, console, alert_id)
+    try:
+        found, problem = await baseline(console.readers, alert), ""
+    except ClickHouseError:
+        found, problem = None, "The event store does not answer."
+    return page("baseline.html", caller, baseline=found, problem=problem)
+
+
+def _alert(console: Console, alert_id: str) -> Alert:
+    with console.state.read() as session:
+        found = session.get(Alert, alert_id)
+    if found is None:
+        raise Problem(404, "there is no such alert; the queue lists those there are")
+    return found
 
 
 def _view(session: Session, alert_id: str) -> AlertView | None:

@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 
-from monitor.store.state import Alert
+from monitor.store.state import Alert, now
 from monitor.web.auth import PageRead
 from monitor.web.context import InConsole
 from monitor.web.pages.common import page
 from monitor.web.problems import Problem
-from monitor.web.rules import by_day, rule_lines
+from monitor.web.rules import by_day, rule_lines, silences_of
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,6 +41,7 @@ def rule(rule_id: str, console: InConsole, caller: PageRead) -> HTMLResponse:
             )
         newest = select(Alert).where(Alert.rule_id == rule_id).order_by(Alert.last_event_at.desc())
         alerts = session.scalars(newest.limit(MOST_ALERTS)).all()
-        days = by_day(session, rule_id)
+        days, silences = by_day(session, rule_id), silences_of(session, rule_id)
     shown: dict[str, Any] = {"line": found, "alerts": alerts, "days": days, "rule_name": console.rule_name}
-    return page("rule.html", caller, tallest=max((count for _, count in days), default=0), **shown)
+    tallest = max((count for _, count in days), default=0)
+    return page("rule.html", caller, tallest=tallest, silences=silences, moment=now(), **shown)

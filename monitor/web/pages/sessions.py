@@ -18,18 +18,14 @@ from monitor.web.context import Console, InConsole
 from monitor.web.detail import OrderView, order_view
 from monitor.web.pages.common import page
 from monitor.web.problems import Problem
-from monitor.web.story import Story, story
+from monitor.web.sessions import MOST_EVENTS, alerts_of, told
+from monitor.web.story import Story
 from monitor.web.timeline import Line, line, moment_of
 
 router = APIRouter(include_in_schema=False)
 
 SHOWN = 200
 """Events on a page."""
-
-MOST_EVENTS = 5_000
-"""Events of a session that are read; the drawing and the pages go no further."""
-
-MOST_ALERTS = 100
 
 
 @dataclass(frozen=True)
@@ -77,13 +73,8 @@ async def session(
 
 
 def _decided(console: Console, tenant: str, session_id: str) -> tuple[Sequence[Alert], tuple[OrderView, ...]]:
+    alerts = alerts_of(console.state, tenant, session_id)
     with console.state.read() as db:
-        alerts = db.scalars(
-            select(Alert)
-            .where(Alert.tenant == tenant, Alert.session_id == session_id)
-            .order_by(Alert.first_event_at)
-            .limit(MOST_ALERTS)
-        ).all()
         ids = [one.id for one in alerts]
         orders = db.scalars(select(Order).where(Order.alert_id.in_(ids)).order_by(Order.created_at)).all()
         return alerts, tuple(order_view(db, one) for one in orders)
@@ -97,9 +88,7 @@ def _view(
     orders: tuple[OrderView, ...],
     number: int,
 ) -> SessionView:
-    for event in events:
-        event["moment"] = moment_of(event)
-    first = events[0]["moment"] if events else 0
+    first = moment_of(events[0]) if events else 0
     fired: dict[str, list[Alert]] = {}
     for alert in alerts:
         for event_id in alert.event_ids:
@@ -107,18 +96,17 @@ def _view(
     pages = max(1, -(-len(events) // SHOWN))
     number = min(number, pages)
     shown = events[(number - 1) * SHOWN : number * SHOWN]
-    flags = [(one.id, one.level, one.title, frozenset(one.event_ids)) for one in alerts]
     return SessionView(
         session_id,
         tenant,
         tuple(dict.fromkeys(event["agent_id"] for event in events)),
         tuple(dict.fromkeys(event["model_id"] for event in events if event.get("model_id"))),
         first,
-        events[-1]["moment"] if events else 0,
+        moment_of(events[-1]) if events else 0,
         len(events),
         tuple(line(event, first, event["event_id"] in fired) for event in shown),
         fired,
-        story(events, flags, [one.evidence for one in alerts]),
+        told(events, alerts),
         alerts,
         orders,
         number,
