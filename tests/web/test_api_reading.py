@@ -69,12 +69,13 @@ def test_a_session_is_told_by_its_calls_and_its_events_in_pages(stand: Stand, st
 @pytest.mark.usefixtures("told")
 def test_an_agent_is_told_with_versions_tools_and_alerts(stand: Stand, stranger: TestClient) -> None:
     stand.file(finding("a", agent_id="team/reader"))
-    found = stranger.get("/api/v1/agents/team/reader", headers=key(stand, "read")).json()
+    headers = key(stand, "read")
+    found = stranger.get("/api/v1/agents/team/reader", headers=headers).json()
     assert found["tools"][0]["tool_name"] == "read_page"
     assert found["versions"]["model_id"][0]["value"] == "m-1"
     assert len(found["alerts"]) == 1
     assert found["declared"] is None
-    assert stranger.get("/api/v1/agents/nobody", headers=key(stand, "read")).status_code == 404
+    assert stranger.get("/api/v1/agents/nobody", headers=headers).status_code == 404
 
 
 def test_a_rule_is_told_with_its_record_its_tests_and_its_silences(
