@@ -23,9 +23,7 @@ MILLI = 1_000
 
 def chart(panel: Panel, rows: Sequence[dict[str, Any]], window: Window) -> Spec:
     """Without colours: those come with the theme. Times are milliseconds, as Vega has them."""
-    encoding = panel.encoding.model_dump(exclude_none=True)
-    if not encoding["tooltip"]:
-        del encoding["tooltip"]
+    encoding = panel.encoding.model_dump(exclude_unset=True)
     times = set()
     for name, said in encoding.items():
         for channel in said if isinstance(said, list) else [said]:
@@ -70,7 +68,8 @@ def _in_time(name: str, channel: dict[str, Any], panel: Panel, window: Window) -
         return
     if panel.kind == "bar" and f"{name}2" not in panel.encoding.model_fields_set:
         channel["timeUnit"] = window.unit
-    domain = [window.since // MILLI, (window.last + window.step) // MILLI]
+    ends = window.last if panel.kind in ("area", "line") else window.last + window.step
+    domain = [window.since // MILLI, ends // MILLI]
     channel["scale"] = {"type": "utc", "domain": domain, **(channel.get("scale") or {})}
     told = {"title": None, "format": window.format, "labelFlush": True, "tickCount": 8}
     channel["axis"] = {**told, **(channel.get("axis") or {})}

@@ -32,12 +32,16 @@ PALETTES: dict[str, dict[str, tuple[str, str]]] = {
         "redirect": ("#7a68c4", "#a396ee"),
     },
     "verdict": {
-        "true_positive": ("#b5123e", "#ff5d7d"),
-        "benign_positive": ("#e2a32b", "#e5bd4a"),
-        "false_positive": ("#3c7bc4", "#77b1f5"),
+        "true positive": ("#b5123e", "#ff5d7d"),
+        "benign positive": ("#e2a32b", "#e5bd4a"),
+        "false positive": ("#3c7bc4", "#77b1f5"),
         "duplicate": ("#8a949e", "#7f8b97"),
         "test": ("#b9c1c9", "#56616d"),
         "open": ("#d9dee3", "#333d48"),
+    },
+    "standing": {
+        "latest": ("#2f6bb0", "#5f9fe8"),
+        "earlier": ("#b9c1c9", "#56616d"),
     },
     "event-type": {
         "task.created": ("#8a949e", "#8d98a4"),
@@ -85,7 +89,7 @@ def config(dark: bool) -> Config:
         "background": tone["ground"],
         "font": FONT,
         "padding": 4,
-        "numberFormat": ",",
+        "numberFormat": ",~f",
         "range": {**ranges, "category": categories, "ordinal": categories},
         "view": {"stroke": None},
         "axis": {
@@ -131,7 +135,7 @@ def config(dark: bool) -> Config:
             "subtitlePadding": 5,
             "offset": 14,
         },
-        "area": {"color": categories[0], "line": False, "opacity": 0.92, "interpolate": "step-after"},
+        "area": {"color": categories[0], "line": False, "opacity": 0.9, "interpolate": "monotone"},
         "bar": {"color": categories[0], "cornerRadiusEnd": 1.5, "binSpacing": 1},
         "line": {"color": categories[0], "strokeWidth": 2, "interpolate": "monotone"},
         "point": {"color": categories[0], "filled": True, "size": 50},
