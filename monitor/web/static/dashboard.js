@@ -1,0 +1,42 @@
+// Dashboards: draws what the panels bring, in the reader's theme. Vega is loaded before, as a module.
+const main = document.getElementById("main");
+const themes = JSON.parse(main.dataset.themes);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const drawn = new Map(); // a chart's element: what ends it
+
+// ast: Vega interprets its expressions, as the content security policy forbids to compile them.
+const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+
+const end = (element) => {
+  drawn.get(element)?.finalize();
+  drawn.delete(element);
+};
+const draw = async (element) => {
+  end(element);
+  const spec = JSON.parse(element.dataset.chart);
+  spec.config = { ...themes[dark.matches ? "dark" : "light"], aria: false, background: null };
+  try {
+    drawn.set(element, await window.vegaEmbed(element, spec, options));
+    element.dataset.drawn = dark.matches ? "dark" : "light";
+  } catch (error) {
+    element.textContent = "This chart cannot be drawn; the table below has its figures.";
+    console.error(error);
+  }
+};
+const charts = (root) => root.querySelectorAll("[data-chart]");
+
+document.addEventListener("htmx:load", (event) => charts(event.target).forEach(draw));
+dark.addEventListener("change", () => charts(main).forEach(draw));
+
+// A panel renews itself, but not under somebody's eyes or hands; nor does the page jump meanwhile.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const place = event.target;
+  if (place.matches(":hover, :focus-within") || place.querySelector("details[open]")) {
+    if (charts(place).length) event.preventDefault();
+  }
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  event.target.style.minHeight = `${event.target.offsetHeight}px`;
+  charts(event.target).forEach(end);
+});
+charts(main).forEach(draw);
