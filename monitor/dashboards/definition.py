@@ -62,8 +62,8 @@ class Encoding(Part):
     x2: Channel | None = None
     y: Channel | None = None
     y2: Channel | None = None
-    xOffset: Channel | None = None
-    yOffset: Channel | None = None
+    xOffset: Channel | None = None  # noqa: N815 - Vega-Lite's own words
+    yOffset: Channel | None = None  # noqa: N815
     color: Channel | None = None
     opacity: Channel | None = None
     size: Channel | None = None

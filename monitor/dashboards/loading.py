@@ -93,11 +93,11 @@ def _mapping(loader: _Strict, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     found: dict[Any, Any] = {}
     for name, value in node.value:
-        key = loader.construct_object(name, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(name, deep=True)
         if not isinstance(key, str) or key in found:
             what = "is there twice" if key in found else "is no word"
             raise yaml.MarkedYAMLError(problem=f"the key {key!r} {what}", problem_mark=name.start_mark)
-        found[key] = loader.construct_object(value, deep=True)  # type: ignore[no-untyped-call]
+        found[key] = loader.construct_object(value, deep=True)
     return found
 
 

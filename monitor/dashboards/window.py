@@ -15,9 +15,7 @@ STEPS = {
 }
 """Spans by name: seconds back from now, and seconds of one step."""
 
-DEFAULT = "24h"
-
-UNITS = {
+UNITS: dict[int, dict[str, object]] = {
     30: {"unit": "utcyearmonthdatehoursminutesseconds", "step": 30},
     60: {"unit": "utcyearmonthdatehoursminutes", "step": 1},
     1_800: {"unit": "utcyearmonthdatehoursminutes", "step": 30},

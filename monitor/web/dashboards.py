@@ -15,16 +15,17 @@ from monitor.dashboards.definition import Dashboard, Panel
 from monitor.dashboards.loading import Dashboards, dashboards
 from monitor.dashboards.png import DrawingError, draw
 from monitor.dashboards.querying import PanelError, Rows, ask
-from monitor.dashboards.window import DEFAULT, Window
+from monitor.dashboards.window import Window
 from monitor.store.state import now
 from monitor.web.auth import Caller
 from monitor.web.context import Console
 from monitor.web.problems import Problem
 
-Range = Annotated[Literal["15m", "1h", "24h", "7d", "30d"], Query(alias="range")]
+Span = Literal["15m", "1h", "24h", "7d", "30d"]
+Range = Annotated[Span, Query(alias="range")]
 Tenant = Annotated[str | None, Query(min_length=1, max_length=200)]
 Theme = Literal["light", "dark"]
-LATEST = DEFAULT
+LATEST: Span = "24h"
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "the chart"}}
 
 

@@ -18,7 +18,11 @@ from tests.web.seeding import SECOND, Stand, finding
 
 AGENTS = {
     "invoice-agent": (("get_invoice", "book_invoice", "send_payment"), "large", "invoice-v12"),
-    "support-agent": (("read_ticket", "search_customer", "export_customers", "reply"), "small", "support-v31"),
+    "support-agent": (
+        ("read_ticket", "find_customer", "export_customers", "reply"),
+        "small",
+        "support-v31",
+    ),
     "research-agent": (("search_web", "read_page", "post_webhook"), "large", "research-v4"),
     "procurement-agent": (("get_order", "compare_offers", "send_order"), "large", "procurement-v7"),
     "hr-agent": (("read_profile", "draft_letter"), "small", "hr-v3"),
@@ -51,8 +55,13 @@ def _calls(dice: random.Random, at: datetime, run: str, agent: str, number: int)
         name = f"{run}-{number}-{kind}"
         return event(kind, timestamp=at + timedelta(seconds=after), event_id=name, **common, **columns)
 
-    yield told("model.invoked", 0, input_tokens=dice.randint(900, 4200), output_tokens=dice.randint(40, 420),
-               **versions)  # fmt: skip
+    yield told(
+        "model.invoked",
+        0,
+        input_tokens=dice.randint(900, 4200),
+        output_tokens=dice.randint(40, 420),
+        **versions,
+    )
     call = {"tool_name": dice.choice(tools), "tool_call_id": f"c{number}"}
     yield told("tool.requested", 1.2, **call)
     policy = POLICIES.get(str(call["tool_name"]))
@@ -62,8 +71,13 @@ def _calls(dice: random.Random, at: datetime, run: str, agent: str, number: int)
         return
     if policy:
         escalated = dice.random() < 0.1
-        yield told("policy.checked", 1.4, policy_id=policy[0],
-                   policy_decision="escalate" if escalated else "allow", **call)  # fmt: skip
+        yield told(
+            "policy.checked",
+            1.4,
+            policy_id=policy[0],
+            policy_decision="escalate" if escalated else "allow",
+            **call,
+        )
         if escalated:
             yield told("human.reviewed", 30, reviewer_id="bea", review_decision="approve", **call)
     ends = dice.choices(("success", "failure", "timeout"), (93, 5, 2))[0]
@@ -114,8 +128,14 @@ def judged_alerts(stand: Stand) -> None:
         rule = dice.choices(tuple(rules), (14, 9, 12, 8, 12, 3))[0]
         title, level, _ = rules[rule]
         made.append(
-            finding(f"day-{number}", rule_id=rule, title=title, level=level, session_id=f"judged-{number}",
-                    agent_id=dice.choice(tuple(AGENTS)))  # fmt: skip
+            finding(
+                f"day-{number}",
+                rule_id=rule,
+                title=title,
+                level=level,
+                session_id=f"judged-{number}",
+                agent_id=dice.choice(tuple(AGENTS)),
+            )
         )
     stand.file(*made)
     with stand.state.write() as session:

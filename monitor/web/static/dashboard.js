@@ -5,7 +5,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Map(); // a chart's element: what ends it
 
 // ast: Vega interprets its expressions, as the content security policy forbids to compile them.
-const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+// It warns of every scale without a value yet, which says nothing to anybody: errors only.
+const options = { ast: true, actions: false, logLevel: 1, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } };
 
 const end = (element) => {
   drawn.get(element)?.finalize();
@@ -23,9 +24,9 @@ const draw = async (element) => {
     console.error(error);
   }
 };
-const charts = (root) => root.querySelectorAll("[data-chart]");
+const charts = (root) => (root.matches("[data-chart]") ? [root] : root.querySelectorAll("[data-chart]"));
 
-document.addEventListener("htmx:load", (event) => charts(event.target).forEach(draw));
+document.addEventListener("htmx:load", (event) => main.contains(event.target) && charts(event.target).forEach(draw));
 dark.addEventListener("change", () => charts(main).forEach(draw));
 
 // A panel renews itself, but not under somebody's eyes or hands; nor does the page jump meanwhile.
@@ -39,4 +40,3 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   event.target.style.minHeight = `${event.target.offsetHeight}px`;
   charts(event.target).forEach(end);
 });
-charts(main).forEach(draw);
