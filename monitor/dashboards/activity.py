@@ -41,7 +41,7 @@ def activity_chart(alert: Alert, rows: Sequence[Sequence[Any]]) -> dict[str, Any
     palette = PALETTES["event-type"]
     there = [name for name in palette if any(row[1] == name for row in rows)]
     values = [{"at": int(row[0]), "type": plain(str(row[1]), 40), "events": int(row[2])} for row in rows]
-    time = {"type": "utc", "domain": [since // 1000, until // 1000]}
+    time = {"type": "utc", "domainMin": since // 1000, "domainMax": until // 1000}
     x = {"type": "temporal", "scale": time, "axis": {"title": None, "format": "%H:%M", "tickCount": 8}}
     colour = {"domain": there, "range": [palette[name][0] for name in there]}
     bars = {

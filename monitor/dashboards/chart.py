@@ -43,8 +43,7 @@ def chart(panel: Panel, rows: Sequence[dict[str, Any]], window: Window) -> Spec:
 
 def page_chart(panel: Panel, rows: Sequence[dict[str, Any]], window: Window) -> Spec:
     """As the page draws it: as wide as its place."""
-    fitted = {"type": "fit-x", "contains": "padding", "resize": True}
-    return {**chart(panel, rows, window), "width": "container", "autosize": fitted}
+    return {**chart(panel, rows, window), "width": "container"}
 
 
 def picture(spec: Spec, title: str, subtitle: str, dark: bool = False, width: int = PICTURE_WIDTH) -> Spec:
@@ -69,8 +68,9 @@ def _in_time(name: str, channel: dict[str, Any], panel: Panel, window: Window) -
     if panel.kind == "bar" and f"{name}2" not in panel.encoding.model_fields_set:
         channel["timeUnit"] = window.unit
     ends = window.last if panel.kind in ("area", "line") else window.last + window.step
-    domain = [window.since // MILLI, ends // MILLI]
-    channel["scale"] = {"type": "utc", "domain": domain, **(channel.get("scale") or {})}
+    # not as `domain`: Vega's interpreter, unlike its compiler, cannot make out what becomes of that
+    bounds = {"domainMin": window.since // MILLI, "domainMax": ends // MILLI}
+    channel["scale"] = {"type": "utc", **bounds, **(channel.get("scale") or {})}
     told = {"title": None, "format": window.format, "labelFlush": True, "tickCount": 8}
     channel["axis"] = {**told, **(channel.get("axis") or {})}
 
