@@ -37,13 +37,14 @@ def chart(panel: Panel, rows: Sequence[dict[str, Any]], window: Window) -> Spec:
         "data": {"values": [_with_milliseconds(row, times) for row in rows]},
         "mark": panel.mark,
         "encoding": encoding,
-        "height": _height(panel, encoding),
+        "height": _height(panel, encoding, rows),
     }
 
 
 def page_chart(panel: Panel, rows: Sequence[dict[str, Any]], window: Window) -> Spec:
     """As the page draws it: as wide as its place."""
-    return {**chart(panel, rows, window), "width": "container"}
+    fitted = {"type": "fit-x", "contains": "padding"}
+    return {**chart(panel, rows, window), "width": "container", "autosize": fitted}
 
 
 def picture(spec: Spec, title: str, subtitle: str, dark: bool = False, width: int = PICTURE_WIDTH) -> Spec:
@@ -68,8 +69,8 @@ def _in_time(name: str, channel: dict[str, Any], panel: Panel, window: Window) -
     if panel.kind == "bar" and f"{name}2" not in panel.encoding.model_fields_set:
         channel["timeUnit"] = window.unit
     ends = window.last if panel.kind in ("area", "line") else window.last + window.step
-    # not as `domain`: Vega's interpreter, unlike its compiler, cannot make out what becomes of that
-    bounds = {"domainMin": window.since // MILLI, "domainMax": ends // MILLI}
+    # As expressions: Vega-Lite makes dates of numbers, which Vega's interpreter takes for years.
+    bounds = {"domainMin": _literal(window.since), "domainMax": _literal(ends)}
     channel["scale"] = {"type": "utc", **bounds, **(channel.get("scale") or {})}
     told = {"title": None, "format": window.format, "labelFlush": True, "tickCount": 8}
     channel["axis"] = {**told, **(channel.get("axis") or {})}
@@ -95,11 +96,18 @@ def _without_gaps(panel: Panel, encoding: dict[str, Any], window: Window) -> Non
         y["impute"] = {"value": 0, "keyvals": [*steps]}
 
 
-def _height(panel: Panel, encoding: dict[str, Any]) -> int | dict[str, int]:
+def _height(panel: Panel, encoding: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int:
     if panel.height is not None:
         return panel.height
-    rows = encoding["y"].get("type") in ("nominal", "ordinal")
-    return {"step": ROW_HEIGHT} if rows else HEIGHT
+    y = encoding["y"]
+    if y.get("type") not in ("nominal", "ordinal"):
+        return HEIGHT
+    beside = encoding.get("yOffset", {}).get("field")
+    return ROW_HEIGHT * max(1, len({(row.get(y["field"]), row.get(beside or "")) for row in rows}))
+
+
+def _literal(moment: int) -> dict[str, str]:
+    return {"expr": str(moment // MILLI)}
 
 
 def _with_milliseconds(row: dict[str, Any], times: set[str]) -> dict[str, Any]:
