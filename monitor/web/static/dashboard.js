@@ -15,7 +15,9 @@ const end = (element) => {
 const draw = async (element) => {
   end(element);
   const spec = JSON.parse(element.dataset.chart);
-  spec.config = { ...themes[dark.matches ? "dark" : "light"], aria: false, background: null };
+  const theme = themes[dark.matches ? "dark" : "light"];
+  const columns = Math.max(2, Math.floor(element.clientWidth / 150));
+  spec.config = { ...theme, aria: false, background: null, legend: { ...theme.legend, columns } };
   try {
     drawn.set(element, await window.vegaEmbed(element, spec, options));
     element.dataset.drawn = dark.matches ? "dark" : "light";
