@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +45,14 @@ def drawing() -> list[bytes | DeliveryError | None]:
 
 
 @pytest.fixture
-def pictures(state: State, settings: Settings, drawing: list[Any]) -> Iterator[Outbox]:
+def pictures(state: State, settings: Settings, drawing: list[Any]) -> Outbox:
     def drawn(_alert: Alert) -> bytes | None:
         given = drawing.pop(0) if drawing else PNG
         if isinstance(given, DeliveryError):
             raise given
         return given  # type: ignore[no-any-return]
 
-    yield Outbox(state, {PICTURES: SlackPictures(state, settings.slack, drawn)})
+    return Outbox(state, {PICTURES: SlackPictures(state, settings.slack, drawn)})
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ panels:
   - name: one
     title: One
     source: alerts
-    query: SELECT level, count(*) AS alerts FROM alerts WHERE :tenant IS NULL OR tenant = :tenant GROUP BY level
+    query: |
+      SELECT level, count(*) AS alerts FROM alerts WHERE :tenant IS NULL OR tenant = :tenant GROUP BY level
     mark: bar
     encoding:
       y: {field: level, type: nominal}
