@@ -60,7 +60,7 @@ def activity_chart(alert: Alert, rows: Sequence[Sequence[Any]]) -> dict[str, Any
     moment = [{"at": alert.last_event_at // 1000, "what": f"alert: {alert.level}"}]
     here = {"x": {**x, "field": "at"}}
     line = {"mark": {"type": "rule", "color": PALETTES["severity"]["critical"][0], "strokeWidth": 1.5}}
-    word = {"mark": {"type": "text", "align": "right", "dx": -5, "y": 6, "fontWeight": 600}}
+    word = {"mark": {"type": "text", "align": "center", "y": -8, "fontWeight": 600}}
     layers = [
         bars,
         {"data": {"values": moment}, **line, "encoding": here},

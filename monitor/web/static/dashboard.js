@@ -17,9 +17,10 @@ const draw = async (element) => {
   const spec = JSON.parse(element.dataset.chart);
   const theme = themes[dark.matches ? "dark" : "light"];
   const columns = Math.max(2, Math.floor(element.clientWidth / 150));
-  spec.config = { ...theme, aria: false, background: null, legend: { ...theme.legend, columns } };
+  spec.config = { ...theme, background: null, legend: { ...theme.legend, columns } };
   try {
     drawn.set(element, await window.vegaEmbed(element, spec, options));
+    element.querySelector("svg").setAttribute("aria-hidden", "true"); // the element around it has the name
     element.dataset.drawn = dark.matches ? "dark" : "light";
   } catch (error) {
     element.textContent = "This chart cannot be drawn; the table below has its figures.";
