@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
+from monitor.alerting.pictures import drawn_from
 from monitor.dashboards import png
 from monitor.dashboards.definition import Dashboard
 from monitor.dashboards.loading import DashboardError, dashboards, read
@@ -22,7 +23,7 @@ from monitor.dashboards.window import STEPS, UNITS, Window
 from monitor.events import EVENT_TYPES, arrow_batch
 from monitor.settings import Settings, shipped_dashboards
 from monitor.store.clickhouse import EventStore, placed
-from monitor.store.state import Alert, AlertChange
+from monitor.store.state import Alert, AlertChange, now
 from monitor.web.filters import RANGES
 from tests.builders import event
 from tests.web.conftest import Browser, key
@@ -309,6 +310,16 @@ def test_a_panel_is_a_picture(filled: Stand, browser: Browser, theme: str) -> No
     assert (
         browser.get("/api/v1/dashboards/detections/verdicts.png", headers=by_key).content[:8] == png.SIGNATURE
     )
+
+
+def test_an_alert_is_drawn_from_what_its_agent_did(filled: Stand) -> None:
+    drawing = drawn_from(filled.readers)
+    with filled.state.read() as session:
+        alert = session.query(Alert).first()
+        assert alert is not None
+    assert drawing(alert) is None, "its agent has no events"
+    alert.agent_id, alert.last_event_at = AGENT, now() - 6_000 * SECOND
+    assert (drawing(alert) or b"").startswith(png.SIGNATURE)
 
 
 def test_a_picture_that_fails_says_why() -> None:
