@@ -1,4 +1,4 @@
-"""Is this configuration usable? Settings, dialects, rules and the tests inside the rules."""
+"""Is this configuration usable? Settings, dialects, dashboards, rules and the tests inside the rules."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from detectors.sigma import RuleError
 from monitor.authoring.trials import trials
+from monitor.dashboards.loading import dashboards
 from monitor.rulebook import load
 from monitor.settings import Settings
 from monitor.sources.dialect_files import DialectError, load_mappings
@@ -41,6 +42,8 @@ def check(settings: Settings) -> dict[str, Any]:
         load_mappings(settings.edge.dialects)
     except DialectError as error:
         faults.append(str(error))
+    boards = dashboards(settings)
+    faults += boards.faults
     if settings.redaction.policies:
         try:
             read_key(settings.redaction_key)
@@ -52,6 +55,7 @@ def check(settings: Settings) -> dict[str, Any]:
         "faults": faults,
         "rules": rules,
         "rule_tests": tests,
+        "dashboards": len(boards.all),
         "redaction": list(told(settings.redaction)),
         "settings": masked,
         "settings_flat": dict(flatten(masked)),

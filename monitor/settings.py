@@ -42,6 +42,12 @@ def shipped_rules() -> Path:
     return packaged if packaged.is_dir() else PACKAGE.parent / "rules"
 
 
+def shipped_dashboards() -> Path:
+    """The folder of the dashboards that come with Watchkeeper, installed or in a checkout."""
+    packaged = PACKAGE / "_dashboards"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "dashboards"
+
+
 class SettingsError(Exception):
     """The settings cannot be used; the message names each key and the remedy."""
 
@@ -326,6 +332,18 @@ class SlackSettings(Section):
     channel: str = Field("#agent-alerts", description="channel to post to")
     base_url: str = Field("https://slack.com/api/", description="address of Slack's API")
     min_level: Level = Field("medium", description="mildest level that is posted")
+    pictures: bool = Field(
+        True, description="post a picture of the agent's activity below an alert; needs the scope files:write"
+    )
+
+
+class DashboardSettings(Section):
+    """Dashboards of the site."""
+
+    folders: list[Path] = Field(
+        default_factory=list,
+        description="folders of own dashboards; a file with a shipped one's name replaces it",
+    )
 
 
 class OwnAlertSettings(Section):
@@ -442,6 +460,7 @@ class Settings(BaseSettings):
     store: StoreSettings = Field(default_factory=StoreSettings)
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
+    dashboards: DashboardSettings = Field(default_factory=DashboardSettings)
     slack: SlackSettings = Field(default_factory=SlackSettings)
     own_alerts: OwnAlertSettings = Field(default_factory=OwnAlertSettings)
     containment: ContainmentSettings = Field(default_factory=ContainmentSettings)

@@ -13,7 +13,7 @@ from monitor.alerting import deliveries, quiet
 from monitor.alerting.gathering import Gathering, settle
 from monitor.alerting.kinds import KINDS
 from monitor.alerting.merging import dedup_key, join, opened, rank
-from monitor.alerting.own import PREFIX
+from monitor.alerting.own import AGENT, PREFIX
 from monitor.alerting.silences import SUPPRESSED, in_force, silencing
 from monitor.alerting.words import STATUSES, TRANSITIONS, VERDICTS
 from monitor.settings import Settings
@@ -53,6 +53,7 @@ class AlertDesk:
         self.state = state
         self.rules = rules
         self._posts = settings.slack.token is not None
+        self._draws = settings.slack.pictures
         self._least = rank(settings.slack.min_level)
         self._quiet = settings.own_alerts
         self._wakers: list[Callable[[], None]] = []
@@ -79,6 +80,8 @@ class AlertDesk:
             for alert in loud:
                 if self._speaks_of(session, alert):
                     deliveries.announce(session, alert)
+                    if self._draws and alert.detector != AGENT:
+                        deliveries.picture(session, alert)
         return loud
 
     def _speaks_of(self, session: Session, alert: Alert) -> bool:

@@ -11,6 +11,12 @@ from monitor.store.state import Alert, Delivery, now
 
 SLACK = "slack"
 
+PICTURES = "slack-pictures"
+"""A channel of its own: its pauses, failures and order are nobody else's."""
+
+PICTURE_DELAY = 5_000_000
+"""Microseconds until the alert's message is posted and its events are stored, as a rule."""
+
 
 def head_id(alert_id: str) -> str:
     """Return the id of the delivery that first announces an alert in Slack."""
@@ -21,6 +27,12 @@ def announce(session: Session, alert: Alert) -> None:
     """Enqueue the alert's own message; once, however often it is asked for."""
     payload = {"level": alert.level, "title": alert.title}
     _enqueue(session, head_id(alert.id), "alert", alert, payload)
+
+
+def picture(session: Session, alert: Alert) -> None:
+    """Enqueue a picture of what the agent did, for the thread below the alert's message; once."""
+    identity = stable_id("d", PICTURES, "picture", alert.id)
+    _enqueue(session, identity, "picture", alert, {}, PICTURES, PICTURE_DELAY)
 
 
 def announced(session: Session, alert: Alert) -> bool:
@@ -40,20 +52,28 @@ def condition(session: Session, alert: Alert, at: int, text: str) -> None:
     _enqueue(session, identity, "update", alert, {"text": text})
 
 
-def _enqueue(session: Session, identity: str, kind: str, alert: Alert, payload: dict[str, Any]) -> None:
+def _enqueue(
+    session: Session,
+    identity: str,
+    kind: str,
+    alert: Alert,
+    payload: dict[str, Any],
+    channel: str = SLACK,
+    wait: int = 0,
+) -> None:
     if session.get(Delivery, identity) is not None:
         return
     at = now()
     session.add(
         Delivery(
             id=identity,
-            channel=SLACK,
+            channel=channel,
             kind=kind,
             alert_id=alert.id,
             payload=payload,
             state="waiting",
             attempts=0,
-            next_attempt_at=at,
+            next_attempt_at=at + wait,
             created_at=at,
         )
     )

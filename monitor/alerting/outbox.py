@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Mapping
 from typing import Protocol
 
 from sqlalchemy import Select, exists, select
@@ -42,18 +43,23 @@ class Channel(Protocol):
 
 
 class Outbox:
-    """The worker. One message at a time, those of one alert in their order."""
+    """The worker for some channels. One message at a time, those of one alert in their order."""
 
-    def __init__(self, state: State, settings: Settings, console_url: str) -> None:
+    def __init__(self, state: State, channels: Mapping[str, Channel]) -> None:
         self.state = state
-        self.channels: dict[str, Channel] = {}
-        if settings.slack.token is not None:
-            address = settings.console.public_url or console_url
-            self.channels[SLACK] = SlackChannel(state, settings.slack, address)
+        self.channels = channels
         self._paused_until: dict[str, int] = {}
         self._awake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    @classmethod
+    def of_messages(cls, state: State, settings: Settings, console_url: str) -> Outbox:
+        """The worker for what alerts say."""
+        if settings.slack.token is None:
+            return cls(state, {})
+        address = settings.console.public_url or console_url
+        return cls(state, {SLACK: SlackChannel(state, settings.slack, address)})
 
     def start(self) -> None:
         """Begin to send."""

@@ -38,17 +38,14 @@ class DeliveryError(Exception):
         self.hopeless = hopeless
 
 
-class SlackChannel:
-    """Sends ``alert`` (the alert's message) and ``update`` (an edit of it, and a reply in its thread)."""
+class SlackClient:
+    """Slack's API; what goes wrong is a DeliveryError."""
 
-    def __init__(self, state: State, settings: SlackSettings, console_url: str) -> None:
-        self._state = state
-        self._channel = settings.channel
-        self._console_url = console_url.rstrip("/")
+    def __init__(self, settings: SlackSettings) -> None:
         quiet = logging.getLogger("slack_sdk")
         # below this, the library would log the messages that it sends
         quiet.setLevel(logging.WARNING)
-        self._client = WebClient(
+        self.web = WebClient(
             token=settings.token.get_secret_value() if settings.token else None,
             base_url=settings.base_url,
             timeout=TIMEOUT_SECONDS,
@@ -56,6 +53,27 @@ class SlackChannel:
             # the outbox retries, and remembers it
             retry_handlers=[],
         )
+
+    def call(self, method: Callable[..., Any], **arguments: Any) -> Any:
+        """Call one of its methods. Raises DeliveryError."""
+        try:
+            return method(**arguments)
+        except SlackApiError as error:
+            raise _refused(error) from None
+        except SlackClientError as error:
+            raise DeliveryError(f"{error}; check slack.base_url", hopeless=True) from None
+        except (URLError, OSError, http.client.HTTPException, ValueError) as error:
+            raise DeliveryError(f"Slack cannot be reached: {type(error).__name__}: {error}") from None
+
+
+class SlackChannel:
+    """Sends ``alert`` (the alert's message) and ``update`` (an edit of it, and a reply in its thread)."""
+
+    def __init__(self, state: State, settings: SlackSettings, console_url: str) -> None:
+        self._state = state
+        self._channel = settings.channel
+        self._console_url = console_url.rstrip("/")
+        self._slack = SlackClient(settings)
 
     def send(self, delivery: Delivery) -> None:
         """Deliver. Raises DeliveryError; sent again after a crash, it repeats as little as Slack allows."""
@@ -80,8 +98,8 @@ class SlackChannel:
 
     def _edit_head(self, alert: Alert, thread: SlackThread) -> SlackThread:
         try:
-            self._call(
-                self._client.chat_update,
+            self._slack.call(
+                self._slack.web.chat_update,
                 channel=thread.channel,
                 ts=thread.ts,
                 parse="none",
@@ -97,23 +115,13 @@ class SlackChannel:
 
     def _post(self, identity: str, channel: str, **message: Any) -> Any:
         """``client_msg_id`` lets Slack recognise a message that it already has."""
-        return self._call(
-            self._client.chat_postMessage,
+        return self._slack.call(
+            self._slack.web.chat_postMessage,
             channel=channel,
             client_msg_id=str(uuid.uuid5(uuid.NAMESPACE_OID, identity)),
             **PLAIN,
             **message,
         )
-
-    def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
-        try:
-            return method(**arguments)
-        except SlackApiError as error:
-            raise _refused(error) from None
-        except SlackClientError as error:
-            raise DeliveryError(f"{error}; check slack.base_url", hopeless=True) from None
-        except (URLError, OSError, http.client.HTTPException, ValueError) as error:
-            raise DeliveryError(f"Slack cannot be reached: {type(error).__name__}: {error}") from None
 
 
 def _refused(error: SlackApiError) -> DeliveryError:

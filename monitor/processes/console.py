@@ -10,7 +10,10 @@ from functools import partial
 from typing import Any
 
 from monitor.alerting.alerts import AlertDesk
+from monitor.alerting.deliveries import PICTURES
+from monitor.alerting.outbox import Outbox
 from monitor.alerting.own import own_finding
+from monitor.alerting.pictures import SlackPictures, drawn_from
 from monitor.faults import expected
 from monitor.pipeline import Keep
 from monitor.processes.beginning import GAP, GAP_TITLE, told_unstored
@@ -70,15 +73,25 @@ def run(settings: Settings, sock: socket.socket, rules_hash: str) -> None:
         next_run_time=datetime.now(UTC) + timedelta(minutes=REFIT_AFTER_MINUTES),
     )  # fmt: skip
     scheduler.add_job(known.look, "interval", seconds=2, id="rules-in-force")
+    pictures = _pictures(settings, state, readers)
+    pictures.start()
     server = web_server(app, drain_seconds=2)
     storing.start()
     threading.Thread(target=_end, args=(server, stop), name="end", daemon=True).start()
     server.run(sockets=[sock])
     storing.join()
     scheduler.shutdown(wait=False)
+    pictures.stop()
     readers.close()
     store.close()
     state.close()
+
+
+def _pictures(settings: Settings, state: State, readers: Readers) -> Outbox:
+    """The worker that draws for Slack: here, as only this process has the event store."""
+    if settings.slack.token is None or not settings.slack.pictures:
+        return Outbox(state, {})
+    return Outbox(state, {PICTURES: SlackPictures(state, settings.slack, drawn_from(readers))})
 
 
 def _end(server: Server, stop: threading.Event) -> None:

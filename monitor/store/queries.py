@@ -64,14 +64,24 @@ class Readers:
         finally:
             client.close()
 
-    async def select(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """Run one of our own queries. Raises StoreError where it fails or takes too long."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._select, sql, parameters)
+    async def select(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> list[Row]:
+        """Run one of our own queries, within ``limits`` (settings of ClickHouse) of its own.
 
-    def _select(self, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
+        Raises StoreError where it fails or takes too long.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._select, sql, parameters, limits)
+
+    def _select(
+        self, sql: str, parameters: Mapping[str, Any] | None, limits: Mapping[str, Any] | None
+    ) -> list[Row]:
         try:
-            result = self._client().query(sql, parameters=dict(parameters or {}))
+            result = self._client().query(sql, parameters=dict(parameters or {}), settings=dict(limits or {}))
         except ClickHouseError as error:
             raise StoreError(reason(error)) from None
         return [

@@ -20,6 +20,7 @@ from monitor.web import health, problems
 from monitor.web.api import agents as api_agents
 from monitor.web.api import alerts as api_alerts
 from monitor.web.api import attributes as api_attributes
+from monitor.web.api import dashboards as api_dashboards
 from monitor.web.api import dead_letters as api_dead_letters
 from monitor.web.api import hunts as api_hunts
 from monitor.web.api import incidents as api_incidents
@@ -37,6 +38,7 @@ from monitor.web.pages import (
     alerts,
     audit,
     changes,
+    dashboards,
     incidents,
     live,
     login,
@@ -107,6 +109,7 @@ def console_app(
         sessions,
         agents,
         rules,
+        dashboards,
         incidents,
     )
     for part in (
@@ -119,6 +122,7 @@ def console_app(
         api_hunts,
         api_attributes,
         api_status,
+        api_dashboards,
         api_people,
         api_silences,
         api_sessions,

@@ -35,7 +35,7 @@ def slack() -> Iterator[SlackApi]:
 def settings(tmp_path: Path, slack: SlackApi) -> Settings:
     return Settings(
         data=tmp_path,
-        slack={"token": TOKEN, "base_url": slack.url},
+        slack={"token": TOKEN, "base_url": slack.url, "pictures": False},
         console={"public_url": "https://wk.example"},
     )
 

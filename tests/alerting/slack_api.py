@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 TOKEN = "xoxb-stand-in-secret"
 CHANNEL = "C0ALERTS"
@@ -32,6 +33,17 @@ class Posted:
     edits: int = 0
 
 
+@dataclass
+class Picture:
+    """A file on its way into a thread, or there."""
+
+    name: str
+    length: int
+    content: bytes = b""
+    title: str = ""
+    thread_ts: str | None = None
+
+
 class SlackApi:
     """Runs on a free port within the block. ``faults`` are given first, one to a request."""
 
@@ -39,6 +51,8 @@ class SlackApi:
         self.messages: dict[str, Posted] = {}
         self.calls: list[str] = []
         self.faults: list[Fault] = []
+        self.files: dict[str, Picture] = {}
+        self.may_upload = True
         self._known: dict[str, str] = {}
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -60,9 +74,15 @@ class SlackApi:
     def replies(self) -> list[Posted]:
         return [message for message in self.messages.values() if message.thread_ts is not None]
 
+    @property
+    def pictures(self) -> list[Picture]:
+        return [file for file in self.files.values() if file.thread_ts is not None]
+
     def answer(self, method: str, authorization: str | None, body: dict[str, Any]) -> dict[str, Any]:
         if authorization != f"Bearer {TOKEN}":
             return {"ok": False, "error": "invalid_auth"}
+        if method.startswith("files."):
+            return self._file(method, body)
         if fault := _invalid(body):
             return {"ok": False, "error": fault}
         if method == "chat.postMessage":
@@ -91,6 +111,21 @@ class SlackApi:
         message.edits += 1
         return {"ok": True, "channel": CHANNEL, "ts": body["ts"]}
 
+    def _file(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
+        if not self.may_upload:
+            return {"ok": False, "error": "missing_scope", "needed": "files:write"}
+        if method == "files.getUploadURLExternal":
+            name = f"F{len(self.files) + 1}"
+            self.files[name] = Picture(body["filename"], int(body["length"]))
+            address = f"{self.url.removesuffix('/api/')}/upload/{name}"
+            return {"ok": True, "file_id": name, "upload_url": address}
+        (told,) = json.loads(body["files"])
+        file = self.files[told["id"]]
+        if len(file.content) != file.length or body["channel_id"] != CHANNEL:
+            return {"ok": False, "error": "invalid_arguments"}
+        file.title, file.thread_ts = told["title"], body["thread_ts"]
+        return {"ok": True, "files": [{"id": told["id"], "title": told["title"]}]}
+
     def delete(self, ts: str) -> None:
         """What a person does who deletes a message; its identity is forgotten with it."""
         del self.messages[ts]
@@ -101,8 +136,17 @@ class SlackApi:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                method = self.path.removeprefix("/api/")
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                address = urlsplit(self.path)
+                sent = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                if address.path.startswith("/upload/"):
+                    api.files[address.path.rpartition("/")[2]].content = sent
+                    self._reply(200, b"OK", {})
+                    return
+                method = address.path.removeprefix("/api/")
+                if self.headers["Content-Type"].startswith("application/json"):
+                    body = json.loads(sent)
+                else:
+                    body = dict(parse_qsl(address.query) + parse_qsl(sent.decode()))
                 with api._lock:
                     api.calls.append(method)
                     fault = api.faults.pop(0) if api.faults else None

@@ -69,7 +69,7 @@ def test_once_it_has_ended_the_next_finding_brings_the_alert_back(state: State, 
     alert = filed(state, desk, "three", session_id="s")
     assert (alert.status, alert.count) == ("new", 3)
     with state.read() as session:
-        assert session.query(Delivery).count() == 1
+        assert session.query(Delivery).where(Delivery.kind == "alert").count() == 1
         assert in_force(session, now()) == []
 
 

@@ -24,7 +24,7 @@ Change = Callable[..., Alert]
 
 @pytest.fixture
 def outbox(state: State, settings: Settings) -> Outbox:
-    return Outbox(state, settings, "http://127.0.0.1:8600")
+    return Outbox.of_messages(state, settings, "http://127.0.0.1:8600")
 
 
 def deliveries(state: State) -> list[Delivery]:
@@ -161,7 +161,7 @@ def test_a_message_claimed_by_a_killed_process_is_sent_after_its_lease(
     file(finding())
     start = now()
     assert outbox._claim(start) is not None
-    successor = Outbox(state, settings, "http://127.0.0.1:8600")
+    successor = Outbox.of_messages(state, settings, "http://127.0.0.1:8600")
     assert not successor.step(start + (LEASE_SECONDS - 1) * SECOND)
     assert successor.step(start + LEASE_SECONDS * SECOND)
     assert len(slack.heads) == 1
@@ -230,11 +230,11 @@ def test_what_people_can_repair_is_tried_again(
 ) -> None:
     file(finding())
     slack = {"token": TOKEN, "base_url": settings.slack.base_url, **change_of}
-    send_all(Outbox(state, Settings(data=settings.data, slack=slack), "http://127.0.0.1:8600"))
+    send_all(Outbox.of_messages(state, Settings(data=settings.data, slack=slack), "http://127.0.0.1:8600"))
     (delivery,) = deliveries(state)
     assert delivery.state == "waiting"
     assert says in str(delivery.last_error)
-    send_all(Outbox(state, settings, "http://127.0.0.1:8600"), due(delivery))
+    send_all(Outbox.of_messages(state, settings, "http://127.0.0.1:8600"), due(delivery))
     assert deliveries(state)[0].state == "sent"
 
 
@@ -312,7 +312,7 @@ def test_without_slack_the_outbox_leaves_messages_waiting(
     state: State, file: File, settings: Settings
 ) -> None:
     file(finding())
-    outbox = Outbox(state, Settings(data=settings.data), "http://127.0.0.1:8600")
+    outbox = Outbox.of_messages(state, Settings(data=settings.data), "http://127.0.0.1:8600")
     send_all(outbox)
     assert deliveries(state)[0].state == "waiting"
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from playwright.sync_api import expect
 
 from monitor.events import arrow_batch
 from monitor.inventory import Declaration, Inventory
 from monitor.store.clickhouse import EventStore, placed
 from tests.browser.chromium import Visit, chromium, serving, visiting
 from tests.builders import event
+from tests.web.fleet import fleet
 from tests.web.seeding import Stand, console, finding, open_store, seed
 
 TITLE = "Tool ran although it had been denied"
@@ -112,6 +114,9 @@ def pages(visit: Visit, folder: Path, suffix: str) -> None:
     ):
         visit.page.goto(f"{visit.url}{path}")
         shot(name, full=name != "rules")
+    visit.page.goto(f"{visit.url}/dashboards/fleet-overview")
+    expect(visit.page.locator("[data-drawn]")).to_have_count(5)
+    shot("dashboard", full=True)
 
 
 def main(folder: Path) -> None:
@@ -122,6 +127,7 @@ def main(folder: Path) -> None:
         with console(Path(data) / "console", store) as stand, chromium() as browser:
             seed(stand, store)
             hijacked(stand, store)
+            fleet(store)
             with serving(stand.app) as url:
                 for dark in (False, True):
                     with visiting(browser, url, stand, dark=dark) as visit:

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.browser
 PATHS = (
     *("/alerts", "/alerts?group=rule", "/agents", "/agents/invoice-agent", "/sessions/inv-20931"),
     *("/rules", "/rules/learned.tool-sequence", "/silences", "/status", "/people", "/account", "/audit"),
+    *("/dashboards/fleet-overview", "/dashboards/detections"),
 )
 
 

@@ -81,7 +81,8 @@ def signed_in(chrome: Browser, daemon: Daemon, name: str) -> Iterator[Visit]:
 LABEL = """() => {
     const at = document.activeElement;
     if (!at || at === document.body) return "";
-    return at.labels?.length ? at.labels[0].textContent : at.getAttribute("aria-label") || at.textContent || "";
+    const label = at.labels?.length ? at.labels[0].textContent : at.getAttribute("aria-label");
+    return label || at.textContent || "";
 }"""
 
 
@@ -127,7 +128,7 @@ def test_a_shift_by_keyboard_alone(chrome: Browser, daemon: Daemon) -> None:
         keys.type("The supplier was called.")
         keys.press("Tab")
         keys.press("Enter")
-        expect(page.locator(".told")).to_contain_text("The supplier was called.")
+        expect(page.locator(".chronicle")).to_contain_text("The supplier was called.")
         reach(page, "Close…")
         keys.press("Enter")
         reach(page, "Verdict")

@@ -139,6 +139,15 @@ def test_slack_gets_the_alert_and_its_thread_every_change(daemon: Daemon, slack:
     assert {"status", "verdict"} <= {change["field"] for change in history}
 
 
+def test_slack_gets_a_picture_of_what_the_agent_did(daemon: Daemon, slack: SlackApi) -> None:
+    critical(daemon, "courier")
+    picture = until(
+        lambda: next((one for one in slack.pictures if "courier" in one.title), None), "the picture in Slack"
+    )
+    assert picture.content.startswith(b"\x89PNG")
+    assert "courier" in json.dumps(slack.messages[str(picture.thread_ts)].blocks)
+
+
 def test_a_protected_agent_is_not_stopped_but_a_human_is_asked(daemon: Daemon, site: Agent) -> None:
     daemon.client.send(leak("crown-jewels"), live=True)
     alert = critical(daemon, "crown-jewels")

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import vl_convert
 
 from monitor.web.templating import STATIC, asset
 
@@ -21,10 +22,17 @@ def test_the_build_has_put_htmx_beside_the_other_assets() -> None:
     assert b'version:"2.' in packaged
 
 
+def test_the_build_has_put_vega_there_and_only_dashboards_load_it() -> None:
+    assert (STATIC / "vendor" / "vega.min.js").read_text() == vl_convert.javascript_bundle()
+    templates = (STATIC.parent / "templates").glob("*.html")
+    assert [file.name for file in templates if "vega" in file.read_text()] == ["dashboard.html"]
+
+
 def test_every_asset_that_a_template_names_exists() -> None:
     templates = "".join(file.read_text() for file in (STATIC.parent / "templates").glob("*.html"))
     named = set(re.findall(r"asset\('([^']+)'\)", templates))
-    assert named == {"favicon.svg", "console.css", "console.js", "vendor/htmx.min.js"}
+    own = {"favicon.svg", "console.css", "console.js", "dashboard.js"}
+    assert named == own | {"vendor/htmx.min.js", "vendor/vega.min.js"}
     assert all(asset(name).startswith(f"/static/{name}?v=") for name in named)
 
 

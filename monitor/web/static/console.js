@@ -173,7 +173,7 @@
     "/": () => $("#search") && $("#search").focus(),
     "?": () => $("#help").showModal(),
   };
-  const places = { a: "/alerts", i: "/incidents", g: "/agents", r: "/rules", l: "/silences", s: "/status" };
+  const places = { a: "/alerts", i: "/incidents", g: "/agents", r: "/rules", l: "/silences", d: "/dashboards", s: "/status" };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.matches("input:not([type=checkbox], [type=radio]), textarea, select");
