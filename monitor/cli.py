@@ -22,6 +22,7 @@ from monitor.commands import (
     deadletters,
     follow,
     hunt,
+    incidents,
     keys,
     people,
     rules,
@@ -45,6 +46,7 @@ for command in (
     *(follow.follow, data.replay, data.scan, backtest.backtest, deadletters.deadletters),
     *(
         alerts.alerts,
+        incidents.incidents,
         stops.kill,
         changes.change,
         keys.keys,

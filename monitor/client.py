@@ -159,6 +159,10 @@ class Client:
         """Every alert that matches, newest first."""
         return self._pages("/api/v1/alerts", query)
 
+    def incidents(self, **query: Any) -> Iterator[dict[str, Any]]:
+        """Every incident that matches, newest first."""
+        return self._pages("/api/v1/incidents", query)
+
     def dead_letters(self, **query: Any) -> Iterator[dict[str, Any]]:
         """Every dead letter that matches, newest first, without what was refused."""
         return self._pages("/api/v1/dead-letters", query)

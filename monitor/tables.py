@@ -77,6 +77,40 @@ def alerts_table(alerts: Sequence[Mapping[str, Any]]) -> RenderableType:
     return shown
 
 
+def incidents_table(incidents: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Incidents, one a line."""
+    if not incidents:
+        return Text("no incidents")
+    shown = table("id", "level", "created (UTC)", "title", "agent", "alerts", "status", "owner")
+    for one in incidents:
+        shown.add_row(
+            plain(one["id"]),
+            level(one["level"]),
+            moment(one["created_at"]),
+            plain(one["title"]),
+            plain(one["agent_id"]),
+            str(one["alerts"]),
+            one["status"] + (f" ({one['verdict']})" if one["verdict"] else ""),
+            plain(one["owner"]),
+        )
+    return shown
+
+
+def incident_page(found: Mapping[str, Any]) -> RenderableType:
+    """One incident: its alerts, then its log."""
+    log = [
+        plain(f"{moment(one['at'])}  {one['actor']} {one['kind'].replace('_', ' ')}  {one['text']}", 2000)
+        for one in found["log"]
+    ]
+    return Group(
+        incidents_table([found["incident"]]),
+        Text(),
+        alerts_table(found["alerts"]),
+        Text("\nlog", style="bold"),
+        *log,
+    )
+
+
 def facts(rows: Iterable[tuple[str, object]]) -> Table:
     """Names and values, one pair a line; absent values are left out."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

@@ -98,3 +98,35 @@ def bench_detectors(events: Path | None, as_json: bool) -> None:
             name, f"{figures['per_second']:,}", figures["unit"], f"{figures['state_kb_per_agent']:g}"
         )
     show(page)
+
+
+@bench.command("console")
+@click.option(
+    "--alerts", default=50_000, show_default=True, type=click.IntRange(1), help="Alerts to fill in."
+)
+@click.option(
+    "--events", default=5_000_000, show_default=True, type=click.IntRange(400), help="Events stored."
+)
+@AS_JSON
+def bench_console(alerts: int, events: int, as_json: bool) -> None:
+    """Measure the console over a full history: its pages, rows in Chromium, and live news."""
+    from monitor.bench.console import bench_console as measure
+    from monitor.progress import stage_progress
+    from monitor.tables import show, table
+
+    try:
+        with stage_progress() as progress:
+            found = measure(alerts, events, progress)
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    page = table("milliseconds", "p50", "p95", "max", "cold")
+    for name, took in found.items():
+        if isinstance(took, dict):
+            values = [f"{took[part]:g}" if part in took else "" for part in ("p50", "p95", "max", "cold")]
+            page.add_row(name.removesuffix("_ms").replace("_", " "), *values)
+        elif took is None:
+            page.add_row(name.removesuffix("_ms").replace("_", " "), "no Chromium or no Playwright here")
+    show(page)

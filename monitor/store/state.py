@@ -165,7 +165,15 @@ class Alert(Base):
     updated_at: Mapped[int]
     version: Mapped[int] = mapped_column(default=1)
 
-    __table_args__ = (Index("alerts_queue", "status", "created_at"),)
+    __table_args__ = (
+        Index("alerts_queue", "status", "created_at"),
+        Index("alerts_made", "created_at", "id"),
+        # all that facets and histogram ask for: no row is read for them
+        Index(
+            "alerts_facets", "status", "level", "agent_id", "rule_id", "detector", "last_event_at", "id",
+            "created_at", "title",
+        ),
+    )  # fmt: skip
 
 
 class AlertFinding(Base):

@@ -117,7 +117,8 @@ class AlertFilter:
             parts.append(Alert.session_id == self.session_id)
         if self.search:
             searched = (Alert.title, Alert.reason, Alert.agent_id, Alert.session_id, Alert.id, Alert.rule_id)
-            parts.append(or_(*(column.icontains(self.search, autoescape=True) for column in searched)))
+            # SQLite's LIKE tells no capitals from small letters (ASCII), and lower() does no more
+            parts.append(or_(*(column.contains(self.search, autoescape=True) for column in searched)))
         if self.span:
             parts.append(Alert.last_event_at >= now() - RANGES[self.span] * SECOND)
         if self.since is not None:

@@ -114,6 +114,11 @@ def pages(visit: Visit, folder: Path, suffix: str) -> None:
     ):
         visit.page.goto(f"{visit.url}{path}")
         shot(name, full=name != "rules")
+    visit.page.goto(f"{visit.url}/incidents")
+    shot("incidents")
+    visit.page.get_by_role("link", name=TITLE).first.click()
+    visit.page.locator(".chronicle").wait_for()
+    shot("incident", full=True)
     visit.page.goto(f"{visit.url}/dashboards/fleet-overview")
     expect(visit.page.locator("[data-drawn]")).to_have_count(5)
     shot("dashboard", full=True)

@@ -162,6 +162,9 @@ def test_a_shift_by_keyboard_alone(chrome: Browser, daemon: Daemon) -> None:
     assert (silence["owner"], silence["agent_id"]) == ("ana", "support-agent")
     found = daemon.client.get(f"/api/v1/incidents/{incident}")
     assert [entry["kind"] for entry in found["log"]] == ["opened", "taken", "comment", "closed"]
+    [listed] = daemon.json("incidents", "list", "--status", "closed", "--agent", "invoice-agent")
+    assert (listed["id"], listed["verdict"]) == (incident, "true_positive")
+    assert "The supplier was called." in daemon.run("incidents", "show", incident)
     acts = [entry["action"] for entry in daemon.json("audit", "--actor", "ana")]
     assert {"alert.change", "incident.close", "incident.comment", "silence.create"} <= set(acts)
     assert "content.read" in acts

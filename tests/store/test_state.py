@@ -18,7 +18,7 @@ from monitor.store.migrate import SCRIPTS, MigrationError, migrate_state
 from monitor.store.state import Alert, AlertChange, ApiKey, Base, Control, Process, State, WebSession
 
 WRITES = 500
-REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006"]
 
 
 def test_the_migrated_schema_is_the_schema_of_the_code(state: State) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 from starlette.responses import StreamingResponse
 
-from monitor.store.state import Alert, AlertChange, OrderChange, State, now
+from monitor.store.state import Alert, AlertChange, AlertFinding, OrderChange, State, now
 from monitor.web.auth import PageRead
 from monitor.web.context import InConsole
 
 router = APIRouter(include_in_schema=False)
 
-LOOK_SECONDS = 0.7
+LOOK_SECONDS = 0.4
 PING_SECONDS = 15.0
 LONGEST_SECONDS = 600.0
 """The browser then connects again by itself, and shows its session anew."""
@@ -51,7 +51,8 @@ def _fingerprint(state: State) -> tuple[Any, ...]:
             session.execute(
                 select(
                     select(func.count()).select_from(Alert).scalar_subquery(),
-                    select(func.max(Alert.updated_at)).scalar_subquery(),
+                    # every finding that opens or joins an alert is a row; its number needs no scan
+                    select(func.max(literal_column("rowid"))).select_from(AlertFinding).scalar_subquery(),
                     select(func.max(AlertChange.id)).scalar_subquery(),
                     select(func.max(OrderChange.id)).scalar_subquery(),
                 )
