@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 PATHS = (
     *("/alerts", "/alerts?group=rule", "/agents", "/agents/invoice-agent", "/sessions/inv-20931"),
     *("/rules", "/rules/learned.tool-sequence", "/silences", "/status", "/people", "/account", "/audit"),
-    *("/dashboards/fleet-overview", "/dashboards/detections"),
+    *("/incidents", "/dashboards/fleet-overview", "/dashboards/detections"),
 )
 
 
@@ -35,9 +35,16 @@ def test_every_page_is_free_of_serious_faults(arrive: Arrive, dark: bool) -> Non
         for path in PATHS:
             visit.page.goto(f"{visit.url}{path}")
             told[path] = faults(visit)
+        visit.page.goto(f"{visit.url}/incidents")
+        visit.page.locator("table.rows th a").first.click()
+        visit.page.locator(".chronicle").wait_for()
+        for one in visit.page.locator(".doings summary").all():
+            one.click()
+            told[f"incident, {one.text_content()}"] = faults(visit)
         visit.page.goto(f"{visit.url}/alerts")
         visit.page.locator("table.alerts tbody tr").first.click()
         visit.page.locator("#drawer article").wait_for()
+        visit.page.locator("#baseline .usual, #baseline .note").first.wait_for()
         told["drawer"] = faults(visit)
         visit.page.keyboard.press("s")
         visit.page.locator("#silencing[open]").wait_for()

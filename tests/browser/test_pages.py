@@ -101,9 +101,15 @@ def test_nothing_is_wider_than_a_phone(arrive: Arrive, dark: bool) -> None:
         "/silences",
         "/people",
         "/audit",
+        "/incidents",
+        "/alerts",
     )
     with arrive(width=400, height=860, dark=dark) as visit:
         for path in paths:
             visit.page.goto(f"{visit.url}{path}")
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400, path
+        visit.page.goto(f"{visit.url}/incidents")
+        visit.page.locator("table.rows th a").first.click()
+        visit.page.locator(".chronicle").wait_for()
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400
         assert visit.faults == []
