@@ -329,13 +329,16 @@ class SpoolReader:
 
 
 def _read_from(file: BinaryIO, offset: int, limit: int) -> bytes:
-    """About ``limit`` bytes from ``offset``, or more where the first record is longer."""
+    """About ``limit`` bytes from ``offset``, or more where the first record is longer.
+
+    A torn tail may claim any length: nothing is read, or made room for, that the file does not hold.
+    """
     if offset == len(MAGIC) and not MAGIC.startswith(file.read(len(MAGIC)).rstrip(b"\0")):
         raise SpoolError(f"{file.name} is not a spool segment of this version; restore it from a backup")
     file.seek(offset)
     data = file.read(limit)
     if len(data) >= HEADER.size:
         needed = HEADER.size + HEADER.unpack_from(data)[0]
-        if needed > len(data):
+        if len(data) < needed <= os.fstat(file.fileno()).st_size - offset:
             data += file.read(needed - len(data))
     return data

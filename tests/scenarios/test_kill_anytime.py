@@ -42,7 +42,7 @@ def check_alerts_and_orders(lived: Run) -> None:
     assert is_now.alerts == should.alerts
     assert is_now.targets() == should.targets()
     assert {order.request_id for order in is_now.orders} == {order.request_id for order in should.orders}
-    assert [a.title for a in is_now.own if any(word in a.rule_id for word in BROKEN)] == []
+    assert [f"{a.title}: {a.reason}" for a in is_now.own if any(word in a.rule_id for word in BROKEN)] == []
     assert Counter(lived.site.effects.values()) == {1: len(is_now.orders)}
     assert lived.site.effects.keys() == is_now.targets().keys()
     assert set(lived.site.asked) == {order.request_id for order in is_now.orders}

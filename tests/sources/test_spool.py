@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,19 @@ def test_a_record_longer_than_the_limit_is_read_whole(tmp_path: Path) -> None:
     reader = SpoolReader(tmp_path)
     assert [len(record.payload) for record in reader.read(limit=10)] == [1000]
     assert [record.payload for record in reader.read(limit=10)] == [b"y"]
+
+
+def test_a_torn_tail_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path)
+    writer.append([(Entry.TICK, b"12345678")])
+    with segment_path(tmp_path, writer.number).open("ab") as file:
+        file.write(struct.pack("<IIB", 0xFFFFFFFF, 0, Entry.EVENTS) + b"rubbish")
+    tracemalloc.start()
+    try:
+        assert [record.payload for record in SpoolReader(tmp_path).read(limit=30)] == [b"12345678"]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_sealed_segment_reads_whole_and_damage_is_told(tmp_path: Path) -> None:
